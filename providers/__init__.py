@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHARED = frozenset(
     {"aggregate", "answers", "any_usage", "base", "body", "chunk_errors", "chunk_leaves", "chunk_template", "chunk_templates"}
     | {"chunk_values", "clean_chunks", "completion_table", "conformance", "embedding_table", "failures"}
-    | {"finish_reasons", "media", "message_tables", "model_list", "native_history", "plain_usage", "plugins"}
+    | {"finish_reasons", "limit_failures", "media", "message_tables", "model_list", "native_history", "plain_usage", "plugins"}
     | {"request_failures", "rerank_answers", "rerank_table", "responses_wire", "rules", "schema_dialects"}
     | {"service_tiers", "stream_choices", "streams", "table", "times", "token_usage", "tokenizer_apis", "tool_calls"}
     | {"usage", "vectors"}

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from providers.base import Answer, AnswerShapeError, Failure, StreamFailure
 from providers.chunk_errors import drop_empty_errors
-from providers.finish_reasons import FailedFinishError, finish_reason
+from providers.finish_reasons import FailedFinishError, finish_reason, is_withheld
 from providers.plain_usage import PlainUsage, read_of_inputs
 from providers.tool_calls import arguments_text, calls_of, repair_calls
 from providers.usage import normalize_usage, read_usage
@@ -54,6 +54,7 @@ class _GoodMessage(msgspec.Struct):
     tool_calls: list[_GoodCall] | None = None
     function_call: None = None
     reasoning: None = None
+    reasoning_content: str | None = None
 
 
 class _GoodChoice(msgspec.Struct):
@@ -75,6 +76,7 @@ class _GoodChat(msgspec.Struct):
     choices: Annotated[list[_GoodChoice], Meta(min_length=1)]
     usage: PlainUsage | None = None
     error: None = None
+    x_groq: Any = None
     service_tier: Annotated[str, Meta(max_length=40)] | None = None
 
 
@@ -111,10 +113,14 @@ def read_answer(
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
         raise AnswerShapeError("its list 'choices' is empty")
+    changed = False
     for at, choice in enumerate(chat.choices):
         if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
-            raise AnswerShapeError(f"choices[{at}] has neither an object 'message' nor a string 'text'")
-    changed = False
+            if not is_withheld(source["choices"][at]):
+                raise AnswerShapeError(f"choices[{at}] has neither an object 'message' nor a string 'text'")
+            withheld = source["choices"][at]
+            withheld |= {"text": ""} if "text" in withheld else {"message": {"role": "assistant", "content": None}}
+            changed = True
     for repair in repairs:
         changed = repair(source) or changed
     changed = _complete(source, model) or changed
@@ -132,17 +138,19 @@ def _read_unchanged(body: bytes) -> Answer | None:
     is_chat = chat.object == "chat.completion"
     for choice in chat.choices:
         message = choice.message
-        if (message is not None) != is_chat or (message is None and choice.text is None):
+        if (message is not None) != is_chat or (message is None and (choice.text is None or choice.finish_reason is None)):
             return None
-        if message is not None and not message.tool_calls and choice.finish_reason == "tool_calls":
+        if message is not None and not message.tool_calls and choice.finish_reason in (None, "tool_calls"):
             return None
         if message is not None and message.tool_calls:
             calls = message.tool_calls
-            if len({call.id for call in calls}) != len(calls) or choice.finish_reason == "stop":
+            if len({call.id for call in calls}) != len(calls) or choice.finish_reason in (None, "stop"):
                 return None
     if len(chat.choices) > 1 and len({choice.index for choice in chat.choices}) != len(chat.choices):
         return None
     usage = chat.usage
+    if usage is None and chat.x_groq is not None:
+        return None
     if usage is not None and usage.total_tokens > usage.prompt_tokens + usage.completion_tokens:
         return None
     return Answer(body, None if usage is None else usage.read(chat.service_tier), tuple([choice.finish_reason for choice in chat.choices]))
@@ -181,21 +189,31 @@ def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
         if not numbered:
             choice["index"] = position
             changed = True
-        if type(message := choice.get("message")) is dict:
-            changed = _repair_message(message) or changed
-            reason = "tool_calls" if message.get("tool_calls") else "stop"
-            is_off = choice.get("finish_reason") in ("stop", "tool_calls") and choice["finish_reason"] != reason
-            if is_off and not message.get("function_call"):
-                choice["finish_reason"] = reason
-                changed = True
+        message = choice.get("message")
+        if type(message) is not dict:
+            message = {}
+        elif _repair_message(message):
+            changed = True
+        reason = "tool_calls" if message.get("tool_calls") else "function_call" if message.get("function_call") else "stop"
+        said = choice.get("finish_reason")
+        if said is None or (said in ("stop", "tool_calls") and reason not in ("function_call", said)):
+            choice["finish_reason"] = reason
+            changed = True
         if type(choice.get("usage")) is dict:
             usage = choice.pop("usage")
             answer["usage"] = answer.get("usage") or usage
             changed = True
+    extra = answer.get("x_groq")
+    if type(extra) is dict and type(extra.get("usage")) is dict and type(answer.get("usage")) is not dict:
+        answer["usage"] = extra["usage"]
+        changed = True
     usage = answer.get("usage")
     if type(usage) is dict:
         answer["usage"] = normalize_usage(usage, hides_output=hides_output)
         changed = changed or answer["usage"] is not usage
+        if not usage:
+            del answer["usage"]
+            changed = True
     return changed
 
 
@@ -203,6 +221,10 @@ def _repair_message(message: dict[str, Any]) -> bool:
     changed = repair_content(message)
     if "content" not in message or message.get("role") != "assistant":
         message |= {"role": "assistant", "content": message.get("content")}
+        changed = True
+    call = message.get("function_call")
+    if type(call) is dict and not call.get("arguments"):
+        call["arguments"] = "{}"
         changed = True
     calls = message.get("tool_calls")
     if calls is not None and calls != []:
@@ -222,6 +244,10 @@ def repair_content(message: dict[str, Any]) -> bool:
     Copy reasoning from `reasoning`, the field of some vendors, to `reasoning_content`. Return whether something changed.
     """
     changed = False
+    thinking = message.get("reasoning_content")
+    if thinking is not None and type(thinking) is not str:
+        message["reasoning_content"] = "".join(text or "" for text in text_of_content(thinking))
+        changed = True
     reasoning = message.get("reasoning")
     if type(reasoning) is str and reasoning and not message.get("reasoning_content"):
         message["reasoning_content"] = reasoning
@@ -233,7 +259,10 @@ def repair_content(message: dict[str, Any]) -> bool:
             message["reasoning_content"] = (message.get("reasoning_content") or "") + thought
         changed = True
     call = message.get("function_call")
-    if type(call) is dict and type(call.get("arguments", "")) is not str:
+    if call == {}:
+        del message["function_call"]
+        changed = True
+    elif type(call) is dict and type(call.get("arguments", "")) is not str:
         call["arguments"] = arguments_text(call["arguments"])
         changed = True
     return changed

@@ -14,44 +14,25 @@ from typing import Any
 import msgspec
 
 from providers.base import Failure, FailureKind
+from providers.limit_failures import finds, is_context_overflow, is_out_of_credit, is_overload, is_rate_limit
 from providers.request_failures import connection_fault, is_content_refusal, kind_of_request_failure
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_RETRY_AFTER_S = 86_400.0
 """A longer Retry-After counts as one day."""
 
-CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "context_window_exceeded", "exceed_context_size_error"})
-_CONTEXT_WORDS = (
-    r"maximum context length|context[ _](?:length|window|size)[^.]{0,60}(?:exceed|limit|too)|exceed[^.]{0,80}context"
-    r"|prompt is too long|too many (?:input )?tokens|input is too long|prompt too long|longer than the (?:model's )?context"
-    r"|input token count[^.]{0,40}exceeds the maximum|maximum prompt length|`inputs` tokens \+ `max_new_tokens`"
-    r"|`?inputs`? must have less than \d+ tokens|input length[^.]{0,40}exceeds the maximum|context overflow"
-    r"|reduce the length of the (?:messages|prompt|input)"
-)
-"""Sources: the vendors' messages as users report them. Gemini: "The input token count (N) exceeds the maximum number of tokens";
-xAI: "maximum prompt length is N"; Together: "`inputs` tokens + `max_new_tokens` must be <= N"; Ollama, with status 500: "prompt too
-long; exceeded max context length"; Cerebras: "Please reduce the length of the messages"."""
-_QUOTA_WORDS = frozenset({
-    "insufficient_quota", "quota_exhausted", "daily_quota_exhausted", "quota_exceeded", "billing_error", "insufficient_balance",
-    "billing_hard_limit_reached", "insufficient_credits", "payment_required",
-})  # fmt: skip
-_NO_CREDIT = (
-    r"credit balance is too low|insufficient (?:credits|balance|funds|account balance)|used all (?:of )?(?:its |your )?available credits"
-    r"|monthly spending limit|(?:run|ran) out of credits|credits (?:are |have been )?(?:exhausted|depleted)"
-)
-"""Messages about an account without credit that come without a specific code: Anthropic with status 400, xAI with 403 and 429."""
-_RATE_WORDS = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached"})
-"""Codes of rate limits. Groq reports a request over its limit of tokens per minute with status 413 and such a code."""
-_PERMISSION_CODES = frozenset({"tier_not_allowed", "model_not_allowed"})
-"""Codes of a 403 that concerns the request and not the credential. Source: SIATI's wiki (errors)."""
+_PERMISSION_CODES = frozenset({"tier_not_allowed", "model_not_allowed", "unsupported_country_region_territory"})
+"""Codes of a 403 that concerns the request and not the credential. Sources: SIATI's wiki (errors); openai 3.57.0."""
 _PERMISSION_WORDS = (
-    r"content|polic(?:y|ies)|moderat|safety|harmful|flagged|blocked by|guidelines|prohibited|inappropriate|usage terms"
+    r"content|polic(?:y|ies)|moderat|safety|harmful|flagged|(?:was|been) blocked|blocked by|guidelines|prohibited|inappropriate|usage terms"
     r"|permission|permitted|not (?:allowed|enabled|entitled|available)|not authorized to|(?:no|not have) access|access (?:to|denied)"
     r"|not supported in your|unsupported (?:country|region)|your (?:country|region|location|plan)"
+    r"|(?:country|region|territory|location) (?:is )?not supported"
 )
 _CREDENTIAL_WORDS = (
     r"(?:invalid|incorrect|wrong|expired|revoked|disabled|missing|unknown|bad|no)\b[^.]{0,40}\b(?:api[ _-]?key|key|token|credential)s?"
     r"|(?:api[ _-]?key|key|token|credential)s?\b[^.]{0,25}\b(?:invalid|incorrect|not valid|expired|revoked|disabled|missing|not found)"
+    r"|(?:api[ _-]?key|key|token|credential)s?\b[^.]{0,25}\b(?:blocked|suspended)"
     r"|authenticat|unregistered callers"
 )
 """These words and _PERMISSION_WORDS decide whether a 403 concerns the credential. Together and OpenRouter send 403 for
@@ -67,6 +48,14 @@ _decode = msgspec.json.Decoder().decode
 _STATUS_OF = {
     "overloaded_error": 529,
     "server_is_overloaded": 503,
+    "engine_overloaded_error": 503,
+    "exceeded_current_quota_error": 429,
+    "rate_limit_reached": 429,
+    "billing_error": 402,
+    "insufficient_balance": 402,
+    "payment_required": 402,
+    "request_too_large": 413,
+    "content_filter": 400,
     "service_unavailable": 503,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
@@ -154,7 +143,7 @@ def read_failure(
     kind = _kind(status, code, type_, error)
     if kind == "rate_limit":
         status = 429
-    if kind in ("client_error", "server_error") and _is_context(status, {code, type_}, message):
+    if kind in ("client_error", "server_error") and is_context_overflow(status, {code, type_}, message):
         kind = "context_overflow"
         status, code, type_ = 400, "context_length_exceeded", "invalid_request_error"
     elif kind == "client_error" or is_content_refusal(status, {code, type_}, message):
@@ -169,37 +158,25 @@ def read_failure(
 def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, Any]) -> FailureKind:
     if 300 <= status < 400:
         return "redirect"
-    if status in (429, 402) and ({code, type_} & _QUOTA_WORDS or status == 402 or error.get("quota")):
+    words, message = {code, type_}, error.get("message") or ""
+    if (status == 429 and error.get("quota")) or is_out_of_credit(status, words, message):
         return "quota"
-    if status in (400, 402, 403, 429) and _finds(_NO_CREDIT, error.get("message") or ""):
-        return "quota"
-    if status == 413 and {code, type_} & _RATE_WORDS:
+    if is_overload(status, words):
+        return "overloaded"
+    if status == 429 or is_rate_limit(status, words, message):
         return "rate_limit"
-    if status == 403 and ({code, type_} & _PERMISSION_CODES or _is_permission(error.get("message") or "")):
+    if status == 403 and (words & _PERMISSION_CODES or _is_permission(message)):
         return "client_error"
     if status == 400 and error.get("reason") == "API_KEY_INVALID":
         return "auth"
-    if status in (400, 403) and {code, type_} & _QUOTA_WORDS:
-        return "quota"
-    if {code, type_} & {"overloaded_error"}:
-        return "overloaded"
     if status in _KINDS:
         return _KINDS[status]
     return "client_error" if 400 <= status < 500 else "server_error"
 
 
-def _finds(words: str, message: str) -> bool:
-    """Return whether a message matches. Python compiles the words on first use, which takes several milliseconds, and keeps the result."""
-    return re.search(words, message, re.IGNORECASE) is not None
-
-
 def _is_permission(message: str) -> bool:
     """Return whether the message of a 403 is about the content or the permission, and not about the credential."""
-    return _finds(_PERMISSION_WORDS, message) and not _finds(_CREDENTIAL_WORDS, message)
-
-
-def _is_context(status: int, words: set[str | None], message: str) -> bool:
-    return status in (400, 413, 422, 500) and (bool(words & CONTEXT_CODES) or _finds(_CONTEXT_WORDS, message))
+    return finds(_PERMISSION_WORDS, message) and not finds(_CREDENTIAL_WORDS, message)
 
 
 def read_error(body: bytes) -> dict[str, Any]:
@@ -214,6 +191,8 @@ def read_error(body: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         return {}
     inner = value.get("error", value)
+    if inner is value and type(errors := value.get("errors")) is list and errors:
+        inner = errors[0]
     if type(inner) is str:
         return {**_fields(value), "message": inner}
     if type(inner) is not dict:
@@ -221,10 +200,14 @@ def read_error(body: bytes) -> dict[str, Any]:
     return _fields(inner)
 
 
+_MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message")
+"""The fields that hold the message: OpenAI's, then those of Baidu and of servers in China."""
+
+
 def _fields(error: dict[str, Any]) -> dict[str, Any]:
-    message = error.get("message")
-    if type(message) is not str:
-        message = _detail(error.get("detail", message))
+    message = next((text for name in _MESSAGE_NAMES if type(text := error.get(name)) is str and text), None)
+    if message is None:
+        message = _detail(error.get("detail", error.get("message")))
     fields: dict[str, Any] = {"message": message, "type": error.get("type"), "param": error.get("param"), "code": error.get("code")}
     if type(error.get("status")) is str:  # a google.rpc.Code name; then `code` is the HTTP status
         refused = error["status"] in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")

@@ -52,6 +52,9 @@ _QWEN = dict.fromkeys(("minimal", "low", "medium", "high", "xhigh", "max"), "def
 _QWEN_RULES = (OneOf("reasoning_effort", ("none", "default"), nearest=_QWEN),)
 """Efforts by model as of 2026-11: console.groq.com/docs/reasoning; pi#1745, modelparams.dev#114, llmgateway#3422."""
 _NO_MODEL = "no model supports it"
+_NO_EFFORTS = "this model has no efforts"
+_NO_REASONING = Drop("reasoning_effort", why=_NO_EFFORTS, neutral=("none",))
+
 
 GROQ = Groq(
     "groq",
@@ -82,7 +85,7 @@ GROQ = Groq(
         StreamUsage("stream_options", "always"),
         OneOf("service_tier", ("auto", "on_demand", "flex", "performance")),
         Excludes("response_format", ("tools", "functions")),
-        Drop("reasoning_effort", why="this model has no efforts"),
+        Drop("reasoning_effort", why=_NO_EFFORTS),
         OneOf("reasoning_format", ("hidden", "raw", "parsed")),
         Accepts("include_reasoning"),
         Excludes("include_reasoning", ("reasoning_format",)),
@@ -93,6 +96,7 @@ GROQ = Groq(
         Drop("top_logprobs"),
         Drop("metadata", why=_NO_MODEL),
         Drop("store", why=_NO_MODEL),
+        ForModels(("llama", "meta-llama/", "gemma", "moonshotai/", "allam"), (_NO_REASONING,)),
         ForModels(("openai/gpt-oss",), (OneOf("reasoning_effort", _OSS, nearest={**nearest_efforts(_OSS), "default": "medium"}),)),
         NewerThan(("qwen/qwen",), _QWEN_RULES, (3, 9), "qwen/qwen3"),
         ForModels(("qwen/qwen3",), _QWEN_RULES),

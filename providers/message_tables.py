@@ -21,7 +21,8 @@ _OPENAI_NAME = r"[a-zA-Z0-9_-]{1,64}"
 
 _OPENAI = MessageRow(
     source="openai 3.57.0; ids over 40: autogen#6377, camel#2215; schemas: langchainjs#9804, google-calendar-mcp#39; "
-    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030",
+    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030; null content: llama_index#17921; "
+    "text files: trpc-agent-go#1816, openai-dotnet#450",
     text_roles=("system", "developer", "assistant"),
     names=_ALL,
     assistant=("refusal", "audio"),
@@ -35,10 +36,14 @@ _OPENAI = MessageRow(
     custom_tools=True,
     enforces_strict=True,
 )
-_OTHER = MessageRow(source="the rules of a plugin cover its vendor", unknown="pass", names=_ALL, functions=True)
+_OTHER = MessageRow(
+    source="the rules of a plugin cover its vendor", unknown="pass", text_files=True, null_answers=True, names=_ALL, functions=True
+)
 _SERVER = MessageRow(
     source="reasoning_content and reasoning differ between servers; developer: llama.cpp#20079, ogx#6069",
     unknown="pass",
+    text_files=True,
+    null_answers=True,
     names=_ALL,
     functions=True,
     developer="setting",
@@ -46,8 +51,10 @@ _SERVER = MessageRow(
 
 ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "anthropic": MessageRow(
-        source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66",
+        source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66; "
+        "names used twice: claude-code#10687",
         text_roles=("system", "developer", "assistant"),
+        text_files=True,
         message_cache=True,
         results=("is_error",),
         reasoning="thinking_blocks",
@@ -63,6 +70,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         blank_stops=False,
         function_name=r"[a-zA-Z0-9_-]{1,128}",
         object_schemas=True,
+        unique_tools=True,
         enforces_strict=True,
         result_parts=(),
     ),
@@ -91,7 +99,10 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         part_types=("thinking",),
     ),
     "deepseek": MessageRow(
-        source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174",
+        source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174; "
+        "null content: ProxyAI#830; names: zed#57531, 9router#3333 (unique)",
+        function_name=_OPENAI_NAME,
+        unique_tools=True,
         text_roles=("system", "developer", "assistant"),
         names=_TEXTS,
         assistant=("prefix",),
@@ -115,7 +126,9 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         function=(),
     ),
     "gemini": MessageRow(
-        source="ai.google.dev on thought signatures; pi#6733; empty parts: new-api#1060; system only: langchain-google#1298",
+        source="ai.google.dev on thought signatures; pi#6733; empty parts: new-api#1060; system only: langchain-google#1298; "
+        "names: gemini-cli#7878, cline#7339",
+        function_name=r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}",
         names=("tool",),
         assistant=("extra_content",),
         calls=("extra_content",),
@@ -125,7 +138,8 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     ),
     "goodfire": MessageRow(source="goodfire 0.3.5 (role and content only)", has_tools=False),
     "groq": MessageRow(
-        source="groq 1.7.0; jan#8136 (reasoning_content refused), ai#8056 (reasoning only with gpt-oss)",
+        source="groq 1.7.0; jan#8136 (reasoning_content refused), ai#8056 (reasoning only with gpt-oss); names: dify#22867",
+        function_name=r"[a-zA-Z0-9_-]+",
         text_roles=("system", "developer", "assistant"),
         reasoning="reasoning",
         reasoning_models=("openai/gpt-oss",),
@@ -138,14 +152,16 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="llama.cpp common/chat (reasoning_content is read); llama.cpp#20079 (developer)",
         result_parts=(),
         unknown="new",
+        null_answers=True,
         names=_ALL,
         reasoning="reasoning_content",
         developer="setting",
     ),
-    "local": MessageRow(source="xllamacpp 2026.10.11549", unknown="new", names=_ALL, reasoning="reasoning_content"),
+    "local": MessageRow(source="xllamacpp 2026.10.11549", unknown="new", null_answers=True, names=_ALL, reasoning="reasoning_content"),
     "mistral": MessageRow(
         source="mistralai 3.7.0; OpenHands#8685 (empty answers), mistral-common#169 (user after tool), 422 extra_forbidden; "
-        "litellm#13389 ($id and $schema)",
+        "litellm#13389 ($id and $schema); mistral-common, protocol/instruct/validator.py (names)",
+        function_name=_OPENAI_NAME,
         text_roles=("system", "developer"),
         call_id=r"[a-zA-Z0-9]{9}",
         result_parts=(),
@@ -154,6 +170,8 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         names=("tool",),
         assistant=("prefix",),
         part_types=("thinking",),
+        parts=("document_name", "file_id", "reference_ids", "uri", "content", "metadata"),
+        flat_attachments=True,
         calls=("index",),
         blanks="no_empty_answers",
         unique_ids=True,
@@ -163,7 +181,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         needs_results=True,
     ),
     "ollama": MessageRow(
-        source="ollama openai/openai.go (commit fb30760): a list becomes one message per part",
+        source="ollama openai/openai.go (commit fb30760): a list becomes one message per part; content is required without calls",
         names=_ALL,
         reasoning="reasoning",
         image=(),
@@ -176,6 +194,8 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="openrouter.ai/docs (reasoning tokens, prompt caching); openrouter 1.3.84 (ChatToolMessage, ChatToolCall)",
         result_parts=(),
         unknown="new",
+        text_files=True,
+        null_answers=True,
         names=_ALL,
         assistant=("reasoning_details", "refusal", "annotations"),
         reasoning="reasoning",
@@ -199,6 +219,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="vllm#42664, opencode#30477 (reasoning); ogx#6069 (developer)",
         result_parts=(),
         unknown="new",
+        null_answers=True,
         names=_ALL,
         reasoning="reasoning",
         developer="setting",

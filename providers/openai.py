@@ -154,7 +154,10 @@ def _rules(family: Family, *, by_responses: bool = False) -> tuple[Rule, ...]:
     )
 
 
-_NO_REASONING: tuple[Rule, ...] = (Drop("reasoning_effort", why="not a reasoning model"), Drop("verbosity", why="not for this model"))
+_NO_REASONING: tuple[Rule, ...] = (
+    Drop("reasoning_effort", why="not a reasoning model", neutral=("none",)),
+    Drop("verbosity", why="not for this model"),
+)
 _SEARCH = "models with web search reject it"
 _SEARCH_MODELS: tuple[Rule, ...] = (
     *_NO_REASONING,

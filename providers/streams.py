@@ -273,6 +273,9 @@ class ChunkNormalizer(StreamDecoder):
         if type(usage) is dict:
             chunk["usage"] = normalize_usage(usage, hides_output=self._hides_output)
             changed = changed or chunk["usage"] is not usage
+            if read_usage(usage) is None:  # such as {}; it would stand before the usage that is shown last
+                del chunk["usage"]
+                changed = True
         return changed
 
     def _repair_choice(self, choice: dict[str, Any], position: int) -> bool:

@@ -41,8 +41,9 @@ class _Call:
 
     __slots__ = ("index", "is_sent", "kind", "name", "named_id", "others", "public_id", "text", "upstream_index")
 
-    def __init__(self, index: int, named_id: str, upstream_index: int | None) -> None:
-        self.index = index
+    def __init__(self, named_id: str, upstream_index: int | None) -> None:
+        self.index = 0
+        """The index that the caller gets, once the call is sent."""
         self.named_id = named_id
         """The upstream's id. Empty if there is none."""
         self.public_id = named_id or new_call_id()
@@ -75,10 +76,11 @@ class CallStream:
     Calls are distinguished by their ids, or, if they have no ids, by their names and indexes.
     """
 
-    __slots__ = ("_by_id", "_by_index", "_calls", "_shared")
+    __slots__ = ("_by_id", "_by_index", "_calls", "_sent", "_shared")
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+        self._sent: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
         self._shared: frozenset[int] = frozenset()
@@ -92,11 +94,11 @@ class CallStream:
     @property
     def has_sent(self) -> bool:
         """Whether a call was sent."""
-        return any(call.is_sent for call in self._calls)
+        return bool(self._sent)
 
     def arguments_of(self, index: int) -> list[str]:
         """Return the list of pieces of a call's arguments. Pieces that are appended to this list count as received."""
-        return self._calls[index].text
+        return self._sent[index].text
 
     def feed(self, deltas: list[Any]) -> list[dict[str, Any]]:
         """Return OpenAI's deltas for the deltas of one chunk. A call without a name is held back until its name arrives."""
@@ -106,8 +108,8 @@ class CallStream:
     def close(self) -> list[dict[str, Any]]:
         """Return the deltas that give an empty object to calls of functions that ended without arguments."""
         pieces = []
-        for call in self._calls:
-            if call.is_sent and call.kind == "function" and not "".join(call.text).strip():
+        for call in self._sent:
+            if call.kind == "function" and not "".join(call.text).strip():
                 call.text.append("{}")
                 pieces.append({"index": call.index, "function": {"arguments": "{}"}})
         return pieces
@@ -132,7 +134,8 @@ class CallStream:
         call.others |= others
         if not call.name:
             return None
-        call.is_sent = True
+        call.is_sent, call.index = True, len(self._sent)
+        self._sent.append(call)
         body = {"name": call.name, _KINDS[kind]: "".join(call.text)}
         return {"index": call.index, "id": call.public_id, "type": kind, kind: body, **call.others}
 
@@ -146,7 +149,8 @@ class CallStream:
             call = holder if index is not None else last
             if call is None or (call.name == name and call.is_repeated_by(text)):
                 return self._open("", index)
-            same = not call.name or call.name == name or (call.named_id and not any(call.text))
+            continues = call.named_id and not any(call.text) and (index is not None or not text)  # a piece of the name
+            same = not call.name or call.name == name or continues
             return call if same else self._open("", index)
         if holder is not None and index not in self._shared:
             return holder
@@ -167,7 +171,7 @@ class CallStream:
         return self._open(call_id, index)
 
     def _open(self, call_id: str, index: int | None) -> _Call:
-        call = _Call(len(self._calls), call_id, index)
+        call = _Call(call_id, index)
         self._calls.append(call)
         if call_id:
             self._by_id[call_id] = call

@@ -30,10 +30,12 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     An object that needs no change, or that is implausible, is returned as it is. With `hides_output`, output tokens may be
     missing from every field but the total.
     """
+    raw = _in_openais_names(raw)
     prompt, completion, total = _counts(raw)
     if prompt is None or completion is None:
         return raw
     are_numbers = type(raw.get("prompt_tokens")) is int and type(raw.get("completion_tokens", None if completion else 0)) is int
+    are_numbers = are_numbers and type(raw.get("total_tokens")) is int
     if total is not None and total <= prompt + completion and are_numbers and _OTHER_CACHED_FIELDS.isdisjoint(raw):
         return raw  # the usual case
     changes: dict[str, Any] = {}
@@ -51,9 +53,11 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     if "completion_tokens" in raw or completion + hidden:
         changes["completion_tokens"] = completion + hidden
     changes["prompt_tokens"] = prompt
-    if total is None and raw.get("total_tokens") is None:
+    if total is not None:
+        changes["total_tokens"] = total
+    elif raw.get("total_tokens") is None:
         changes["total_tokens"] = prompt + completion
-    changes = {name: value for name, value in changes.items() if name not in raw or raw[name] != value}
+    changes = {name: value for name, value in changes.items() if raw.get(name) != value or type(raw[name]) is not type(value)}
     return {**raw, **changes} if changes else raw
 
 
@@ -99,6 +103,23 @@ def normalized_usage(raw: dict[str, Any]) -> Usage | None:
         image_output_tokens=min(read_count(completion_details.get("image_tokens")) or 0, completion),
         billed=billed,
     )
+
+
+def _in_openais_names(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a usage with the names of the Responses or the Messages API in those of chat completions. Return others as they are."""
+    given, made = read_count(raw.get("input_tokens")), read_count(raw.get("output_tokens"))
+    if given is None or made is None or raw.get("prompt_tokens") is not None or raw.get("completion_tokens") is not None:
+        return raw
+    read, written = (read_count(raw.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
+    renamed: dict[str, Any] = {name: value for name, value in raw.items() if not name.startswith(("input_tokens", "output_tokens"))}
+    renamed |= {"prompt_tokens": given + read + written, "completion_tokens": made}
+    asked, answered = _details(raw, "input_tokens_details"), _details(raw, "output_tokens_details")
+    if read or written:
+        asked = {**asked, "cached_tokens": read, "cache_write_tokens": written}
+    for name, details in (("prompt_tokens_details", asked), ("completion_tokens_details", answered)):
+        if details:
+            renamed[name] = details
+    return renamed
 
 
 def _counts(raw: dict[str, Any]) -> tuple[int | None, int | None, int | None]:

@@ -27,6 +27,7 @@ _REASONING: tuple[Rule, ...] = (
     Drop("presence_penalty", why=_WHY),
 )
 _NO_EFFORT = Drop("reasoning_effort", why="this model rejects it")
+_NO_REASONING = Drop("reasoning_effort", why="this model rejects it", neutral=("none",))
 _NEWEST: tuple[Rule, ...] = (*_REASONING, OneOf("reasoning_effort", _EFFORTS[1:], nearest={**_NEAREST, "none": "low"}))
 
 
@@ -63,13 +64,13 @@ XAI = OpenAICompatible(
         OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST),
         Drop("store", why="the native API calls it store_messages"),
         Drop("web_search_options", why="the native API uses search_parameters"),
-        ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_EFFORT,)),
+        ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_REASONING,)),
         ForModels(("grok-4.20", "grok-4-20"), (*_REASONING, _NO_EFFORT)),
         NewerThan(("grok-",), _NEWEST, (4, 6), "grok-4.6"),
         ForModels(("grok-4.5", "grok-4.6"), _NEWEST),
         ForModels(("grok-4.3",), (*_REASONING, OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST))),
         ForModels(("grok-3-mini",), _NEWEST),
-        ForModels(("grok-3", "grok-2"), (_NO_EFFORT,)),
+        ForModels(("grok-3", "grok-2"), (_NO_REASONING,)),
         ForModels(("grok-4", "grok-code"), (*_REASONING, _NO_EFFORT)),
     ),
 )

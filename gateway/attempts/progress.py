@@ -11,6 +11,7 @@ from msgspec import structs
 
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Attempt, Call, SkippedTarget
+from gateway.dialects.dialect import in_callers_terms
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.http.caller import Caller
 from gateway.targets.candidate import Candidate
@@ -124,9 +125,8 @@ class Progress:
     def record_refusal(self, refusal: Refusal, target: str) -> None:
         """Record that the rules of a target refused the call. The first refusal is the error if no target gets the call."""
         self.refusal = self.refusal or refusal
-        translator = self.call.translator
-        param = refusal.param if refusal.param is None or translator is None else translator.param(refusal.param)
-        self.call.skipped.append(SkippedTarget(target, param, refusal.message))
+        told = in_callers_terms(refusal, self.call.translator)
+        self.call.skipped.append(SkippedTarget(target, told.param, told.message))
 
     def error(self) -> GatewayError:
         """Return the error for the caller if the call ends now."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.dialects.native_api import NativeApi
 from gateway.dialects.parameters import check_parameters
 from gateway.errors import BadRequest, Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
+from providers.base import Adjustment, Body, Operation, Refusal, StreamDecoder, Target
 
 
 class Translator(Protocol):
@@ -162,3 +162,10 @@ class PlainDialect:
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
         """Return `inner`: the chunks stay as they are. The translator, if any, gets the chunks later."""
         return inner
+
+
+def in_callers_terms(refusal: Refusal, translator: Translator | None) -> Refusal:
+    """Return the refusal with the caller's name for its parameter, also in the message."""
+    if refusal.param is None or translator is None or (name := translator.param(refusal.param)) == refusal.param:
+        return refusal
+    return Refusal(refusal.message.replace(f"'{refusal.param}", f"'{name}"), name, refusal.code)

@@ -20,6 +20,8 @@ from gateway.dialects.tags import read_tags
 from gateway.errors import BadRequest, refuse
 
 PREFIX = b"x-gateway-"
+MARKS = frozenset({PREFIX[:9], b"x_gateway"})
+"""The beginnings of names that may have the prefix, also with `_` in place of `-`, which is refused as a misspelling."""
 BOOLEANS = {
     b"true": True,
     b"1": True,
@@ -65,7 +67,7 @@ def read_gateway_headers(
             settings.require_parameters = read_flag(name, value)
         elif is_credential_header(name):
             settings.credentials = read_credentials(headers)
-        elif name.startswith(PREFIX) and name not in configured:
+        elif name.replace(b"_", b"-").startswith(PREFIX) and name not in configured:
             raise _unknown(name)
     return settings
 
@@ -78,7 +80,7 @@ def _unknown(name: bytes) -> BadRequest:
     param = name[:MAX_SHOWN_BYTES].decode("latin-1")
     prefix = PREFIX.decode()
     own = {known.removeprefix(prefix): known for known in NAMES}
-    near = get_close_matches(param.removeprefix(prefix).replace("_", "-"), own, n=1)
+    near = get_close_matches(param.replace("_", "-").removeprefix(prefix), own, n=1)
     hint = f"Did you mean '{own[near[0]]}'?" if near else f"Known headers: {', '.join(NAMES)}, {CREDENTIAL_PREFIX}PROVIDER."
     return BadRequest(f"Unknown header '{param}'. {hint}", param=param, code="unknown_parameter")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from gateway.dialects.gateway_headers import PREFIX, GatewayHeaders, read_gateway_headers
+from gateway.dialects.gateway_headers import MARKS, GatewayHeaders, read_gateway_headers
 from gateway.dialects.tags import read_tags
 from gateway.errors import refuse
 from providers.rules.request_headers import NUMBERS, VENDOR_HEADERS
@@ -66,7 +66,7 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) ->
     Raise BadRequest for an unknown `x-gateway-*` header or an invalid value.
     """
     names = known.names
-    found = [header for header in headers if header[0] in names or header[0][:10] == PREFIX]
+    found = [header for header in headers if header[0] in names or header[0][:9] in MARKS]
     return _sort(found, known) if found else None
 
 

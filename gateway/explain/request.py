@@ -14,7 +14,7 @@ from gateway.attempts.hook_points import hook_request
 from gateway.attempts.prepare import AdaptedRequest, RequestAdapter
 from gateway.call import Attempt, Call, CallTrace
 from gateway.config.types import Config
-from gateway.dialects.dialect import Dialect
+from gateway.dialects.dialect import Dialect, in_callers_terms
 from gateway.dialects.table import CHAT
 from gateway.errors import unreadable
 from gateway.explain.read import read_call
@@ -82,12 +82,8 @@ async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -
         request = await adapter.prepare(call, candidate, target, float("inf"))
         requests = _requests(call, target, request)
     except Refusal as refusal:
-        error = {
-            "message": refusal.message,
-            "type": "invalid_request_error",
-            "param": refusal.param and (refusal.param if call.translator is None else call.translator.param(refusal.param)),
-            "code": refusal.code,
-        }
+        told = in_callers_terms(refusal, call.translator)
+        error = {"message": told.message, "type": "invalid_request_error", "param": told.param, "code": told.code}
         return {**plan, "error": error}
     if call.dialect.native is not None:
         reason = translation_reason(call, target, candidate.settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from providers.rules.message_fields import registered
+from providers.rules.attachments import registered
 from providers.rules.messages import Message, image_url
 from providers.rules.rule import Rule, Work
 

@@ -99,7 +99,7 @@ def finish_of(reason: Any) -> str:
     """Return OpenAI's finish reason. Raise ValueError for ERROR and unknown reasons."""
     finish_reason = FINISH_REASONS.get(str(reason))
     if finish_reason is None:
-        raise ValueError(f"the answer ended with {reason}")
+        raise ValueError(f"the answer ended with {reason}" if reason else "the answer ended without a finish reason")
     return finish_reason
 
 

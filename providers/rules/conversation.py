@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from typing import Any, NamedTuple
 
 from providers.rules.message_fields import NEUTRAL, Report
@@ -26,6 +27,8 @@ ACKNOWLEDGEMENT = "OK."
 NO_REASONING = " "
 """Reasoning that is added to an assistant message without any, for a vendor that requires it."""
 _OFF = {"type": "disabled"}
+_INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
+"""Fields of an assistant message that replace its content."""
 
 
 class Turn(NamedTuple):
@@ -61,20 +64,22 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     """Replace tool-call ids that the vendor refuses, in calls and results alike. Different ids stay different."""
     pattern = re.compile(row.call_id, re.DOTALL) if row.call_id else None
     used = {call.get("id") for turn in turns for call in turn.message.get("tool_calls") or () if _fits(pattern, call.get("id"))}
+    known = set(used)
     taken: set[str] = set()
-    current: dict[str, list[str]] = {}
+    current: dict[str, deque[str]] = {}
     result = list(turns)
     for position, (index, message) in enumerate(turns):
         if message.get("role") == "assistant" and message.get("tool_calls"):
             calls = []
-            current |= {str(call.get("id")): [] for call in message["tool_calls"]}
+            current |= {str(call.get("id")): deque() for call in message["tool_calls"]}
             beside: set[str] = set()
             for number, call in enumerate(message["tool_calls"]):
                 id = str(call.get("id"))
                 new = id
                 if not _fits(pattern, id) or id in beside or (row.unique_ids and id in taken):
-                    new = _new_id(id, f"{index}.{number}.{id}", pattern, used | taken)
+                    new = _new_id(id, f"{index}.{number}.{id}", pattern, known)
                     report.change(index, f".tool_calls[{number}].id", "reshape", INVALID_ID, from_=id, to=new)
+                known.add(new)
                 taken.add(new)
                 beside.add(new)
                 current[id].append(new)
@@ -83,8 +88,8 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
                 result[position] = Turn(index, {**message, "tool_calls": calls})
         elif message.get("role") == "tool":
             id = str(message.get("tool_call_id"))
-            open_ids = current.get(id) or [id]
-            new = open_ids.pop(0) if len(open_ids) > 1 else open_ids[0]
+            open_ids = current.get(id) or deque([id])
+            new = open_ids.popleft() if len(open_ids) > 1 else open_ids[0]
             if new != id:
                 report.change(index, ".tool_call_id", "reshape", INVALID_ID, from_=id, to=new)
                 result[position] = Turn(index, {**message, "tool_call_id": new})
@@ -152,6 +157,16 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
     return result
 
 
+def with_content(turns: list[Turn], report: Report) -> list[Turn]:
+    """Give an empty text to assistant messages without content and without anything in its place."""
+    result = list(turns)
+    for position, (index, message) in enumerate(turns):
+        if message.get("role") == "assistant" and message.get("content") is None and not any(map(message.get, _INSTEAD_OF_CONTENT)):
+            report.change(index, ".content", "reshape", "an assistant message must have content", to="")
+            result[position] = Turn(index, {**message, "content": ""})
+    return result
+
+
 def _is_blank(content: Any) -> bool:
     if type(content) is list:
         return all(part.get("type") == "text" for part in content) and not text_of(content).strip()
@@ -204,11 +219,23 @@ def _trimmed(content: Any) -> Any:
     return content
 
 
-def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
-    """Add an assistant message between tool results and a user or system message."""
+def with_late_instructions(turns: list[Turn], report: Report) -> list[Turn]:
+    """Send system messages that follow an answer or a tool result as user messages, for a vendor that refuses them there."""
     result: list[Turn] = []
     for turn in turns:
-        if turn.message.get("role") in ("user", *_SYSTEM) and result and result[-1].message.get("role") == "tool":
+        if turn.message.get("role") in _SYSTEM and result and result[-1].message.get("role") in ("assistant", "tool"):
+            why = "the upstream accepts system messages only before an answer"
+            report.loss(turn.place, ".role", "downgrade", why, to="user", code="invalid_value")
+            turn = Turn(turn.place, {**turn.message, "role": "user"})
+        result.append(turn)
+    return result
+
+
+def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
+    """Add an assistant message between tool results and a user message."""
+    result: list[Turn] = []
+    for turn in turns:
+        if turn.message.get("role") == "user" and result and result[-1].message.get("role") == "tool":
             result.append(Turn(turn.place, {"role": "assistant", "content": ACKNOWLEDGEMENT}))
             why = "an assistant message must follow tool results; one is added"
             report.loss(turn.place, "", "reshape", why, code="unsupported_content")

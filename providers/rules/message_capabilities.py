@@ -87,6 +87,8 @@ def conversation_notes(row: MessageRow) -> list[str]:
         f"tool-call ids that do not match `{row.call_id}` are replaced": row.call_id is not None,
         "a tool-call id that is used again is replaced": row.unique_ids,
         f"messages with the role {any_of(row.text_roles)} may contain only text": bool(row.text_roles),
+        "the text of a text file is sent instead of the file": not row.text_files,
+        "files are sent as `document_url`, and audio as a string": row.flat_attachments,
         "several results of one call are joined into one": row.has_tools and row.unknown != "pass",
         f"tool messages have only {_joined(row.result_parts, 'and')}; other parts are sent in a user message after them": row.has_tools
         and row.unknown != "pass"
@@ -94,14 +96,17 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "a tool call without a result is refused": row.needs_results,
         "messages and parts without a visible character are left out, and refused in the last user message": row.blanks == "refused",
         "assistant messages without text and calls are left out": row.blanks == "no_empty_answers",
+        "an assistant message without content and calls gets an empty text": not row.null_answers and row.blanks == "accepted",
         "if all messages are system messages, the last one is sent as a user message": row.needs_turn,
         "white space at the end of a final assistant message is removed": row.trims_tail,
         "a system message at the end is sent as a user message": bool(row.tail_field),
         f"a final assistant message is marked with `{row.tail_field}`": bool(row.tail_field),
         "in thinking mode, an assistant message with tool calls has `reasoning_content`": row.pads_reasoning,
+        "a system message after an assistant or tool message is sent as a user message": row.answer_after_results,
         "an assistant message is added between tool results and a user message": row.answer_after_results,
         "stop strings without a visible character are not sent; the gateway ends the answer at them": not row.blank_stops,
         f"function names that do not match `{row.function_name}` are refused": row.function_name is not None,
+        "a tool that repeats another one is dropped; two different tools with the same name are refused": row.unique_tools,
         "a function without `parameters` gets an empty schema": row.needs_parameters,
         f"a function's schema is sent without {', '.join(f'`{name}`' for name in row.schema_drops)}": bool(row.schema_drops),
         "the gateway checks the arguments of functions with `strict: true`": row.has_tools

@@ -6,11 +6,10 @@ Empty leftovers (null, "", [], the index of a call) are dropped even in strict m
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, cast
 
 from providers.base import Action
+from providers.rules.attachments import flat_part, registered, text_in
 from providers.rules.custom_tools import call_as_function, is_custom
 from providers.rules.message_row import OTHER_VENDORS_FIELDS, MessageRow
 from providers.rules.messages import Message, image_url, text_of
@@ -24,9 +23,6 @@ NO_FIELD = "no such field"
 _TEXT_PART = {"type", "text"}
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _REASONING = ("reasoning_content", "reasoning")
-_MEDIA = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?)(;base64)?,", re.IGNORECASE)
-MEDIA_TYPES: Mapping[str, str] = MappingProxyType({"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"})
-"""Registered media types by names that are common but not registered."""
 
 
 class Report:
@@ -135,6 +131,11 @@ class FieldPass:
     def _part(self, index: int, number: int, part: dict[str, Any]) -> dict[str, Any]:
         where = f".content[{number}]"
         kind = part.get("type")
+        if kind == "file" and not self.row.text_files and (text := text_in(part)) is not None:
+            return self._text_file(index, where, part["file"], text)
+        if self.row.flat_attachments and (flat := flat_part(part)) is not None:
+            self.report.change(index, where, "reshape", "the upstream accepts attachments only as strings", to=flat["type"])
+            return flat
         if kind == "refusal" and "refusal" not in self.row.part_types:
             part = {"type": "text", "text": str(part.get("refusal") or "")}
             kind = "text"
@@ -153,6 +154,12 @@ class FieldPass:
                 self.report.drop(index, f"{where}.{name}", part[name])
             part = {name: value for name, value in part.items() if name not in extra}
         return self._image(index, where, part) if kind == "image_url" else part
+
+    def _text_file(self, index: int, where: str, file: dict[str, Any], text: str) -> dict[str, Any]:
+        self.report.change(index, where, "reshape", "the upstream accepts no text files; the text is sent", to="text")
+        for name in [name for name in file if name != "file_data"]:
+            self.report.drop(index, f"{where}.file.{name}", file[name])
+        return {"type": "text", "text": text}
 
     def _image(self, index: int, where: str, part: dict[str, Any]) -> dict[str, Any]:
         image = part.get("image_url")
@@ -255,8 +262,9 @@ class FieldPass:
         if not calls:
             del message["tool_calls"]
             self.report.change(index, ".tool_calls", "drop", NEUTRAL)
-            if message.get("content") is None:
+            if self.row.null_answers and message.get("content") is None:
                 message["content"] = ""
+                self.report.change(index, ".content", "reshape", "an assistant message must have content", to="")
         elif self.row.unknown != "pass":
             message["tool_calls"] = [self._call(index, number, call) for number, call in enumerate(calls)]
 
@@ -295,6 +303,14 @@ class FieldPass:
         self.report.change(index, where, "reshape", "custom tools are not supported; the input is sent as an argument", to="function")
         return call_as_function(call)
 
+    def _valid_name(self, index: int, where: str, name: str) -> str:
+        """Return the name of a function that an earlier message called, in a form that the vendor accepts."""
+        valid = _NOT_IN_A_NAME.sub("_", name)[:64] or "_"
+        if re.fullmatch(self.row.function_name or "", valid) is None:
+            valid = f"_{valid[:63]}"
+        self.report.change(index, where, "reshape", "only letters, digits, _ and - are allowed", to=valid)
+        return valid
+
     def _function(self, index: int, where: str, function: dict[str, Any]) -> dict[str, Any]:
         arguments = function.get("arguments")
         result = {name: value for name, value in function.items() if name in ("name", "arguments")}
@@ -302,8 +318,7 @@ class FieldPass:
             self.report.drop(index, f"{where}.function.{name}", function[name])
         called = function.get("name")
         if self.row.function_name is not None and type(called) is str and re.fullmatch(self.row.function_name, called) is None:
-            result["name"] = _NOT_IN_A_NAME.sub("_", called)[:64] or "_"
-            self.report.change(index, f"{where}.function.name", "reshape", "only letters, digits, _ and - are allowed", to=result["name"])
+            result["name"] = self._valid_name(index, f"{where}.function.name", called)
         if type(arguments) is not str or not arguments.strip():
             result["arguments"] = "{}" if arguments is None or type(arguments) is str else json_text(arguments)
             self.report.change(index, f"{where}.function.arguments", "reshape", "arguments must be the text of a JSON object")
@@ -320,16 +335,6 @@ class FieldPass:
         mark = message.pop("cache_control")
         message["content"] = [*parts[:-1], {**parts[-1], "cache_control": parts[-1].get("cache_control", mark)}]
         self.report.change(index, ".cache_control", "reshape", to="the last part")
-
-
-def registered(address: str) -> str:
-    """Return a data: URI with a registered media type and, if it is base64, without parameters. Return other addresses as they are."""
-    match = _MEDIA.match(address) if address[:5].lower() == "data:" else None
-    if match is None:
-        return address
-    media = match[1].strip().lower()
-    prefix = f"data:{MEDIA_TYPES.get(media, media)}{';base64' if match[3] else match[2]},"
-    return prefix + address[match.end() :] if prefix != match[0] else address
 
 
 def thinking_text(part: dict[str, Any]) -> str:

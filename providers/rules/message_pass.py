@@ -83,8 +83,10 @@ class MessagePass(Rule, frozen=True):
         has_turn = not row.needs_turn
         role = last = ""
         for message in messages:
-            role = message.role
+            before, role = role, message.role
             if role == "developer" and row.developer:
+                return True
+            if row.answer_after_results and before == "assistant" and role in ("system", "developer"):
                 return True
             if role in ("user", "assistant"):
                 has_turn, last = True, role
@@ -122,6 +124,10 @@ class MessagePass(Rule, frozen=True):
             turns = conversation.without_blanks(turns, row, report)
             if not turns:
                 raise work.refuse("messages", "no message has any text")
+        elif not row.null_answers:
+            turns = conversation.with_content(turns, report)
+        if row.answer_after_results:
+            turns = conversation.with_late_instructions(turns, report)
         if row.has_tools and any("tool_calls" in turn.message for turn in turns):
             turns = tool_results.results_first(turns, report)
             if row.needs_results:

@@ -48,6 +48,10 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
     """Types of content parts that the vendor accepts; others are refused. Empty: unknown, or checked elsewhere."""
+    text_files: bool = False
+    """Whether the vendor accepts a text file as a `file` part. If not, its text is sent."""
+    flat_attachments: bool = False
+    """Whether files and audio are strings in a part (Mistral), not objects."""
     text_roles: tuple[str, ...] = ()
     """Roles whose messages may contain only text; other parts in them are refused."""
     image: tuple[str, ...] = ("detail",)
@@ -65,6 +69,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Further fields of tools, besides type and function."""
     function: tuple[str, ...] = ("strict",)
     """Further fields of functions, besides name, description and parameters."""
+    unique_tools: bool = False
+    """Whether the vendor refuses two tools with the same name."""
     needs_parameters: bool = False
     """Whether a function must have `parameters`, even if it takes none."""
     enforces_strict: bool = False
@@ -80,6 +86,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a tool-call id may be used only once in a conversation."""
     blanks: Blanks = "accepted"
     """Text without a visible character: accepted, refused in assistant messages without tool calls, or refused anywhere."""
+    null_answers: bool = False
+    """Whether the vendor accepts an assistant message without content and calls."""
     needs_turn: bool = False
     """Whether the vendor refuses a conversation that has only system messages."""
     trims_tail: bool = False
@@ -87,7 +95,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     tail_field: str = ""
     """Field that a final assistant message must have: Mistral's `prefix`."""
     answer_after_results: bool = False
-    """Whether an assistant message, not a user message, must follow tool results."""
+    """Whether an assistant message, not a user or system message, must follow tool results, and no system message an answer."""
     needs_results: bool = False
     """Whether every tool call must have a result."""
     blank_stops: bool = True

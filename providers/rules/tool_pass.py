@@ -39,8 +39,26 @@ class ToolPass(Rule, frozen=True):
                     changed = [self._with_type(work, index, tool) for index, tool in enumerate(tools)]
                     changed = changed if self.row.custom_tools else tools_as_functions(work, changed)
                 changed = [self._tool(work, param, index, tool) for index, tool in enumerate(changed)]
+                changed = self._once(work, param, changed) if self.row.unique_tools else changed
                 if changed != tools:
                     work.body.set(param, changed)
+
+    def _once(self, work: Work, param: str, tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Drop a tool that repeats an earlier one. Refuse another tool with the same name."""
+        first: dict[Any, int] = {}
+        kept = []
+        for index, tool in enumerate(tools):
+            function = tool if param == "functions" else tool.get("function")
+            name = function.get("name") if type(function) is dict else None
+            at = first.setdefault(name, index) if type(name) is str else index
+            if at == index:
+                kept.append(tool)
+            elif tool == tools[at]:
+                work.report(f"{param}[{index}]", "drop", why=f"it repeats {param}[{at}], and the provider accepts a name only once")
+            else:
+                where = f"{param}[{index}]" if param == "functions" else f"{param}[{index}].function"
+                raise work.refuse(f"{where}.name", f"{param}[{at}] has the same name, and each name may be used only once")
+        return kept
 
     def _with_type(self, work: Work, index: int, tool: dict[str, Any]) -> dict[str, Any]:
         if tool.get("type") is not None:

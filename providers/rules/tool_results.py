@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from providers.rules.conversation import Turn
@@ -22,9 +24,8 @@ def one_for_each_call(turns: list[Turn], report: Report) -> list[Turn]:
     for turn in turns:
         message = turn.message
         if message.get("role") == "assistant" and message.get("tool_calls"):
-            ids = [call.get("id") for call in message["tool_calls"]]
-            for id in ids:
-                unanswered[id] = ids.count(id)
+            for id, count in Counter(call.get("id") for call in message["tool_calls"]).items():
+                unanswered[id] = count
                 answered.pop(id, None)
         elif message.get("role") == "tool":
             id = message.get("tool_call_id")
@@ -86,13 +87,13 @@ def _name(call: dict[str, Any]) -> str:
 def results_first(turns: list[Turn], report: Report) -> list[Turn]:
     """Move tool results directly after their calls. A message between them is placed after the results."""
     result: list[Turn] = []
-    waiting: list[str] = []
+    waiting: Counter[str] = Counter()
     later: list[Turn] = []
     for turn in turns:
         message = turn.message
         role = message.get("role")
         if role == "tool" and message.get("tool_call_id") in waiting:
-            waiting.remove(message["tool_call_id"])
+            _take(waiting, message["tool_call_id"])
             result.append(turn)
             if later:
                 why = "the provider requires results directly after their calls, so this result is moved before the messages between them"
@@ -104,7 +105,7 @@ def results_first(turns: list[Turn], report: Report) -> list[Turn]:
         if role == "assistant" and message.get("tool_calls"):
             result += later
             later = []
-            waiting = [call["id"] for call in message["tool_calls"] if type(call.get("id")) is str]
+            waiting = Counter(call["id"] for call in message["tool_calls"] if type(call.get("id")) is str)
             result.append(turn)
             continue
         (later if waiting and role != "tool" else result).append(turn)
@@ -117,20 +118,25 @@ def check_results(turns: list[Turn], work: Work) -> None:
         calls = message.get("tool_calls") if message.get("role") == "assistant" else None
         if not calls:
             continue
-        answered = _answered(turns[position + 1 :])
+        answered = Counter(_answered(turns, position + 1))
         for number, call in enumerate(calls):
             if call.get("id") not in answered:
                 why = "no tool message with the 'tool_call_id' of this call follows it; add the result of the call"
                 raise work.refuse(f"messages[{index}].tool_calls[{number}]", why)
-            answered.remove(call["id"])
+            _take(answered, call["id"])
 
 
-def _answered(turns: list[Turn]) -> list[Any]:
-    """Return the ids of the results at the beginning of `turns`."""
-    ids = []
-    for turn in turns:
-        message: Message = turn.message
+def _take(counts: Counter[Any], id: Any) -> None:
+    """Count an id once less. An id that is used up is removed."""
+    counts[id] -= 1
+    if not counts[id]:
+        del counts[id]
+
+
+def _answered(turns: list[Turn], start: int) -> Iterator[Any]:
+    """Yield the ids of the results from the position `start` on, up to another message."""
+    for position in range(start, len(turns)):
+        message: Message = turns[position].message
         if message.get("role") != "tool":
-            break
-        ids.append(message.get("tool_call_id"))
-    return ids
+            return
+        yield message.get("tool_call_id")

@@ -61,3 +61,15 @@ def test_a_header_with_a_number_takes_only_a_number(name: bytes, value: bytes) -
         read_headers([(name, value)], KNOWN)
     assert (refused.value.param, "must be a number" in refused.value.message) == (name.decode(), True)
     assert read_headers([(name, b" 0.5 ")], KNOWN) is not None
+
+
+@each("name", [b"x_gateway_strict", b"x-gateway_strict", b"x_gateway-strict"])
+def test_a_name_with_underscores_is_a_misspelling(name: bytes) -> None:
+    with pytest.raises(BadRequest, match="Did you mean 'x-gateway-strict'") as caught:
+        read_headers([*ORDINARY, (name, b"true")], KNOWN)
+    assert caught.value.param == name.decode()
+
+
+@each("name", [b"x-gateway", b"x-gatewayed", b"x_gateway"])
+def test_a_name_that_only_begins_alike_is_not_the_gateways(name: bytes) -> None:
+    read_headers([*ORDINARY, (name, b"true")], KNOWN)

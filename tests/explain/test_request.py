@@ -27,6 +27,7 @@ providers:
   azure: {{ api_key: "${{UP_KEY}}", base_url: "{base}/openai/v1", headers: {{ x-team: "${{UP_KEY}}" }} }}
 models:
   fast: cerebras/llama-3.3-70b
+  goodfire: goodfire/x
   smart: [cerebras/llama-3.3-70b, goodfire/x, azure/deployment]
 """
 REQUEST: dict[str, Any] = {
@@ -102,3 +103,22 @@ async def test_a_key_gets_no_plan_for_a_model_that_it_may_not_use() -> None:
     with pytest.raises(GatewayError) as refused:
         await explain_body(run, source, [], VirtualKey("k", frozenset({"fast"})))
     assert refused.value.status == 403
+
+
+@pytest.mark.parametrize(("path", "body", "param"), [
+    ("/messages", {"system": "s", "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "x"}}]}]},
+     "messages[0].content[0]"),
+    ("/responses", {"instructions": "s", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+     "input[0].content[0]"),
+])  # fmt: skip
+async def test_a_refusal_has_the_words_of_the_call(path: str, body: dict[str, Any], param: str) -> None:
+    async with (
+        live(CONFIG.format(base="http://127.0.0.1:9"), environ=ENVIRON) as gateway,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False) as client,
+    ):
+        config = {**body, "model": "goodfire", "max_tokens": 5, "max_output_tokens": 5}
+        config.pop("max_tokens" if path == "/responses" else "max_output_tokens")
+        planned = (await client.post(f"{gateway.base_url}{path}/explain", json=config)).json()["targets"][0]["error"]
+        refused = (await client.post(gateway.base_url + path, json=config)).json()["error"]
+    assert planned["param"] == param
+    assert (planned["message"], planned["param"]) == (refused["message"], refused["param"])

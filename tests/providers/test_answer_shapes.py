@@ -110,6 +110,20 @@ def test_calls_are_those_of_the_caller_in_openais_form(kind: str, calls: Any) ->
     assert decode(kind, with_message(tool_calls=calls))["choices"][0]["message"]["tool_calls"] == [CALL]
 
 
+@each(("word", "reason"), [("content_filter: SAFETY", "content_filter"), ("MAX_TOKENS", "length")])
+@each("more", [{}, {"message": None}])
+def test_a_choice_that_was_withheld_has_an_empty_message(word: str, reason: str, more: dict[str, Any]) -> None:
+    choices = [TEXT["choices"][0], {"index": 1, "finish_reason": word, **more}]
+    given = decode("gemini", {**TEXT, "choices": choices})["choices"]
+    assert given == [TEXT["choices"][0], {"index": 1, "finish_reason": reason, "message": {"role": "assistant", "content": None}}]
+
+
+@each("word", ["stop", None, "error"])
+def test_another_choice_without_a_message_is_no_answer(word: str | None) -> None:
+    with pytest.raises(ValueError, match="neither an object 'message'"):
+        read_answer(json.dumps({**TEXT, "choices": [{"index": 0, "finish_reason": word}]}).encode(), ())
+
+
 @each("kind", KINDS)
 def test_phantom_calls_leave_no_list(kind: str) -> None:
     message = decode(kind, with_message(content="A", tool_calls=[{}]))["choices"][0]["message"]
@@ -127,7 +141,7 @@ def test_answer_of_completions_is_completed_as_one() -> None:
     body = b'{"choices":[{"text":"A","finish_reason":"stop"}]}'
     result = json.loads(read_answer(body, (), model="m").body)
     assert (result["object"], result["model"], result["choices"][0]["index"]) == ("text_completion", "m", 0)
-    whole = b'{"id":"c","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"A","finish_reason":null}]}'
+    whole = b'{"id":"c","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"A","finish_reason":"stop"}]}'
     assert read_answer(whole, ()).body is whole
 
 
@@ -155,3 +169,47 @@ def test_usage_is_read_alike_with_and_without_repairs(usage: dict[str, Any]) -> 
     quick, thorough = read_answer(body, ()), read_answer(body, (lambda _: False,))
     assert quick.usage == thorough.usage
     assert json.loads(quick.body) == json.loads(thorough.body)
+
+
+@each("reason", [None, "", "null"])
+@each(("message", "shown"), [
+    ({"content": "A"}, "stop"), ({"content": None, "tool_calls": [CALL]}, "tool_calls"),
+    ({"content": None, "function_call": {"name": "f", "arguments": "{}"}}, "function_call"),
+])  # fmt: skip
+def test_a_whole_answer_has_a_finish_reason(reason: str | None, message: dict[str, Any], shown: str) -> None:
+    assert decode("vllm", {**answer(message, "stop"), "choices": [
+        {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
+    ]})["choices"][0]["finish_reason"] == shown  # fmt: skip
+
+
+@each(("call", "shown"), [({}, None), ({"name": "f"}, "{}"), ({"name": "f", "arguments": {"a": 1}}, '{"a": 1}')])
+def test_a_function_call_has_arguments_as_text(call: dict[str, Any], shown: str | None) -> None:
+    message = decode("ollama", answer({"content": "A", "function_call": call}, "stop"))["choices"][0]["message"]
+    assert (message.get("function_call") or {}).get("arguments") == shown
+
+
+@each(("given", "shown"), [
+    (["a", "b"], "ab"), ([{"type": "text", "text": "a"}], "a"), ([{"type": "thinking", "thinking": "a"}], "a"), ({"text": "a"}, "a"),
+])  # fmt: skip
+@each("content", ["A", [{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "A"}]])
+def test_reasoning_is_text(given: Any, shown: str, content: Any) -> None:
+    message = decode("vllm", answer({"content": content, "reasoning_content": given}, "stop"))["choices"][0]["message"]
+    assert message["content"] == "A"
+    assert message["reasoning_content"] == (shown if content == "A" else f"{shown}t")
+
+
+def test_an_empty_usage_is_left_out() -> None:
+    assert "usage" not in decode("vllm", {**TEXT, "usage": {}})
+
+
+def test_counts_that_are_no_integers_become_integers() -> None:
+    usage = decode("vllm", {**TEXT, "usage": {"prompt_tokens": 1.0, "completion_tokens": "2", "total_tokens": 3.0}})["usage"]
+    assert [type(usage[name]) for name in ("prompt_tokens", "completion_tokens", "total_tokens")] == [int, int, int]
+
+
+def test_a_whole_completion_has_a_finish_reason() -> None:
+    target = target_for("vllm")
+    choices = [{"text": "a", "index": 0, "finish_reason": None}, {"text": "b", "index": 1}, {"text": None, "finish_reason": "length"}]
+    body = json.dumps({"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": choices}).encode()
+    given = json.loads(target.kind.decode(body, target, Options(operation="completions")).body)["choices"]
+    assert [(choice["text"], choice["finish_reason"]) for choice in given] == [("a", "stop"), ("b", "stop"), ("", "length")]

@@ -272,14 +272,77 @@ def test_a_schema_that_cannot_be_an_object_is_refused_with_its_tool(schema: dict
 
 
 @each("name", ["a.b/c", "", "x" * 129, "a b"])
-@each("kind", ["anthropic", "openai"])
+@each("kind", ["anthropic", "azure", "deepseek", "gemini", "mistral", "openai"])
 def test_names_that_are_refused_are_refused_with_their_tool(kind: str, name: str) -> None:
     with pytest.raises(Refusal) as refused:
         adapt(kind, {"tools": [tool(A, name)]})
     assert refused.value.param == "tools[0].function.name"
 
 
+@each(("kind", "name"), [("gemini", "a.b"), ("gemini", "a:b"), ("openrouter", "a.b"), ("vllm", "a b")])
+def test_names_that_a_vendor_accepts_are_sent(kind: str, name: str) -> None:
+    assert adapt(kind, {"tools": [tool(A, name)]}, strict=True).sent["tools"] == [tool(A, name)]
+
+
+@each(("kind", "name"), [("groq", "a.b"), ("gemini", "1a"), ("gemini", "a/b")])
+def test_names_outside_the_pattern_of_their_vendor_are_refused(kind: str, name: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        adapt(kind, {"tools": [tool(A), tool(A, name)]})
+    assert refused.value.param == "tools[1].function.name"
+
+
+CONTENT_KINDS = [kind for kind, row in ROWS.items() if not row.null_answers and row.blanks == "accepted"]
+
+
+@each("kind", CONTENT_KINDS)
+@each("answer", [{"content": None}, {"content": None, "tool_calls": []}, {"content": [], "refusal": None}, {}])
+def test_an_answer_without_content_gets_an_empty_text(kind: str, answer: dict[str, Any]) -> None:
+    adapted = adapt(kind, {"messages": [USER, {"role": "assistant", **answer}, USER]}, strict=True)
+    assert [message.get("content") for message in adapted.sent["messages"]] == ["Hi", "", "Hi"]
+    assert ("messages[1].content", "reshape") in adapted.actions()
+    assert message_objections(kind, adapted.sent) == []
+
+
+@each("kind", [*CONTENT_KINDS, "openai-compatible", "vllm", "openrouter"])
+def test_an_empty_list_of_calls_is_left_out_with_all_its_changes_reported(kind: str) -> None:
+    adapted = adapt(kind, {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": []}, USER]}, strict=True)
+    assert adapted.sent["messages"] == [USER, {"role": "assistant", "content": ""}, USER]
+    assert {("messages[1].tool_calls", "drop"), ("messages[1].content", "reshape")} <= set(adapted.actions())
+
+
+@each(("kind", "field"), [("deepseek", "reasoning_content"), ("cerebras", "reasoning")])
+def test_an_answer_that_is_only_reasoning_gets_an_empty_text(kind: str, field: str) -> None:
+    adapted = adapt(kind, {"messages": [USER, {"role": "assistant", "content": None, "reasoning_content": "t"}, USER]}, strict=True)
+    assert adapted.sent["messages"][1] == {"role": "assistant", "content": "", field: "t"}
+
+
+@each("answer", [
+    {"refusal": "No."}, {"audio": {"id": "a"}}, {"function_call": {"name": "f", "arguments": "{}"}},
+])  # fmt: skip
+def test_an_answer_with_something_in_place_of_content_is_kept(answer: dict[str, Any]) -> None:
+    turn = {"role": "assistant", "content": None, **answer}
+    assert adapt("openai", {"messages": [USER, turn, USER]}, strict=True).sent["messages"] == [USER, turn, USER]
+
+
 def test_strict_of_a_function_is_reported_where_it_is_unknown() -> None:
     marked = {"type": "function", "function": {"name": "f", "parameters": A, "strict": True}}
     assert ("tools[0].function.strict", "drop") in adapt("friendli", {"tools": [marked]}).actions()
     assert re.search("strict", str(adapt("openai", {"tools": [marked]}).sent))
+
+
+@each("late", [SYSTEM, {"role": "developer", "content": "Be brief."}])
+@each("after", [[{"role": "assistant", "content": "A"}], [calls("c1"), result("c1")]])
+def test_mistral_gets_no_system_message_after_an_answer(late: dict[str, Any], after: list[dict[str, Any]]) -> None:
+    request = {"messages": [SYSTEM, USER, *after, late, USER]}
+    adapted = adapt("mistral", request)
+    sent = [message["role"] for message in adapted.sent["messages"]]
+    assert sent[-3:] == ["assistant", "user", "user"]
+    assert adapted.sent["messages"][-2] == {**USER, "content": "Be brief."}
+    assert (f"messages[{2 + len(after)}].role", "downgrade") in adapted.actions()
+    with pytest.raises(Refusal):
+        adapt("mistral", request, strict=True)
+
+
+def test_mistral_gets_system_messages_before_an_answer() -> None:
+    turns = [SYSTEM, USER, SYSTEM, USER]
+    assert adapt("mistral", {"messages": turns}, strict=True).sent["messages"] == turns

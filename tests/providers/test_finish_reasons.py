@@ -33,3 +33,21 @@ def test_value_that_is_no_reason_is_none(value: object) -> None:
 def test_unknown_word_ends_the_answer() -> None:
     assert finish_reason("brand_new") == "stop"
     assert finish_reason("content_filter: BRAND_NEW") == "content_filter"
+
+
+@each(
+    ("word", "reason"),
+    [
+        ("IMAGE_PROHIBITED_CONTENT", "content_filter"), ("brand_new_safety", "content_filter"), ("output-blocked", "content_filter"),
+        ("MAX_OUTPUT_LENGTH", "length"), ("context_limit", "length"), ("tool-calls", "tool_calls"), ("FUNCTION_CALLS", "tool_calls"),
+        ("paused", "stop"),
+    ],
+)  # fmt: skip
+def test_an_unlisted_word_counts_as_its_parts(word: str, reason: str) -> None:
+    assert finish_reason(word) == reason
+
+
+@each("word", ["internal_error", "MALFORMED_BRAND_NEW", "generation-failed", "user_cancelled"])
+def test_an_unlisted_word_of_a_failure_is_an_error(word: str) -> None:
+    with pytest.raises(FailedFinishError):
+        finish_reason(word)

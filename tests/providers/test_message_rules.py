@@ -191,10 +191,10 @@ def test_parts_that_a_vendor_does_not_have_are_refused_with_their_path(kind: str
     assert (refused.value.param, refused.value.code) == ("messages[0].content[1]", "unsupported_content")
 
 
-@pytest.mark.parametrize("name", ["a.b/c", "x" * 200])
+@pytest.mark.parametrize("name", ["a.b/c", "x" * 200, "1/a"])
 def test_names_of_earlier_calls_are_made_valid(name: str) -> None:
     call = {**CALL, "function": {"name": name, "arguments": "{}"}}
-    for kind in ("openai", "anthropic"):
+    for kind in ("openai", "anthropic", "gemini"):
         result = sent(kind, [USER, {"role": "assistant", "content": None, "tool_calls": [call]}, RESULT], strict=True)
         assert message_objections(kind, result.sent) == []
         assert "messages[1].tool_calls[0].function.name" in params(result)

@@ -425,3 +425,14 @@ def test_role_of_every_chunk_is_sent_once(kind: str) -> None:
     chunks, _ = relay(kind, [*(chunk({"role": "assistant", "content": text}) for text in "ABCDE"), chunk({}, "stop")])
     assert assemble(chunks)[0]["content"] == "ABCDE"
     assert ["role" in c["choices"][0]["delta"] for c in chunks] == [True, *[False] * 5]
+
+
+@each("kind", KINDS)
+@each("usage", [{}, {"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": None}])
+def test_a_usage_without_counts_is_not_shown(kind: str, usage: dict[str, Any]) -> None:
+    counted = chunk({}, "stop") | {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}}
+    events = [chunk({"content": "a"}, usage=usage), chunk({}, "stop", usage=usage), {**counted, "usage": usage}, counted]
+    chunks, booked = relay(kind, events)
+    assert [each["usage"]["total_tokens"] for each in chunks if each.get("usage") is not None] == [7]
+    assert chunks[-1]["choices"] == []
+    assert booked == Usage(5, 2)

@@ -57,3 +57,20 @@ def test_value_that_holds_no_calls_is_an_error() -> None:
     for value in (7, "x", ["x"], [[call]]):
         with pytest.raises(ValueError, match="not a list of objects"):
             calls_of(value)
+
+
+def test_a_call_that_never_gets_a_name_takes_no_index() -> None:
+    stream = CallStream()
+    nameless = {"index": 1, "function": {"arguments": "1"}}
+    named = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert stream.feed([nameless, named]) == [named]
+    assert stream.arguments_of(0) == ["{}"]
+    late = {"index": 1, "id": "c2", "type": "function", "function": {"name": "g", "arguments": "2"}}
+    assert stream.feed([late]) == [{**late, "function": {"name": "g", "arguments": "12"}}]
+    assert stream.arguments_of(1) == ["1", "2"]
+
+
+def test_a_second_call_without_id_and_index_is_another_call() -> None:
+    first, second = {"id": "c1", "function": {"name": "f"}}, {"function": {"name": "g", "arguments": "{}"}}
+    sent = CallStream().feed([first, second])
+    assert [(call["index"], call["function"]["name"], call["function"]["arguments"]) for call in sent] == [(0, "f", ""), (1, "g", "{}")]

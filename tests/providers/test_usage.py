@@ -86,6 +86,39 @@ def test_output_that_only_the_total_reports_is_shown_as_it_is_billed(given: dict
     assert normalize_usage(given).get("completion_tokens") == shown
 
 
+@each(
+    ("given", "shown", "read"),
+    [
+        ({"input_tokens": 10, "output_tokens": 2}, {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}, Usage(10, 2)),
+        (
+            {"input_tokens": 10, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 2,
+             "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 12},
+            {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 4},
+             "completion_tokens_details": {"reasoning_tokens": 1}},
+            Usage(10, 2, 4, 1),
+        ),
+        (
+            {"input_tokens": 3, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 2, "output_tokens": 2},
+            {"cache_read_input_tokens": 5, "cache_creation_input_tokens": 2, "prompt_tokens": 10, "completion_tokens": 2,
+             "total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2}},
+            Usage(10, 2, 5, cache_write_tokens=2),
+        ),
+        ({"input_tokens": "10", "output_tokens": -1}, {"input_tokens": "10", "output_tokens": -1}, None),
+    ],
+)  # fmt: skip
+def test_usage_under_the_names_of_other_apis_is_shown_and_read(given: dict[str, Any], shown: dict[str, Any], read: Usage | None) -> None:
+    assert normalize_usage(given) == shown
+    assert read_usage(given) == read
+    assert msgspec.json.decode(read_answer(chat(given), ()).body)["usage"] == shown
+
+
+def test_usage_of_groq_is_shown_in_json_answers() -> None:
+    given = {name: value for name, value in msgspec.json.decode(chat({})).items() if name != "usage"}
+    answered = read_answer(msgspec.json.encode({**given, "x_groq": {"id": "r", "usage": used(10, 2)}}), ())
+    assert msgspec.json.decode(answered.body)["usage"] == used(10, 2)
+    assert answered.usage == Usage(10, 2)
+
+
 def test_text_counts_are_shown_as_numbers() -> None:
     assert normalize_usage({"prompt_tokens": "12", "completion_tokens": "3", "total_tokens": 15}) == {
         "prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15,

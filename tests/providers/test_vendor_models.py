@@ -19,6 +19,25 @@ from tests.support.each import each
 
 
 @each(
+    ("kind", "model"),
+    [
+        ("openai", "gpt-4.1"), ("openai", "gpt-4o-search-preview"), ("azure", "gpt-4o"), ("xai", "grok-3"),
+        ("xai", "grok-4-fast-non-reasoning"), ("groq", "llama-3.3-70b-versatile"), ("anthropic", "claude-3-5-haiku-latest"),
+    ],
+)  # fmt: skip
+def test_strict_mode_accepts_no_effort_for_a_model_that_does_not_reason(kind: str, model: str) -> None:
+    adapted = adapt(kind, {"messages": HI, "reasoning_effort": "none"}, model=model, strict=True)
+    assert "reasoning_effort" not in adapted.sent
+    assert ("reasoning_effort", "drop") in adapted.actions()
+
+
+@each(("kind", "model"), [("xai", "grok-4"), ("groq", "deepseek-r1-distill-llama-70b")])
+def test_strict_mode_refuses_no_effort_for_a_model_that_always_reasons(kind: str, model: str) -> None:
+    with pytest.raises(Refusal):
+        adapt(kind, {"messages": HI, "reasoning_effort": "none"}, model=model, strict=True)
+
+
+@each(
     ("kind", "model", "effort", "sent"),
     [
         ("groq", "llama-3.3-70b-versatile", "high", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,9 +51,9 @@ class Tools:
                 self._namespace(param, members)
             else:
                 self._add(param, _tool(param, members, self._changes))
-        names = [bytes(tool[tool["type"]]["name"]) for tool in self.tools]
+        names = Counter(bytes(tool[tool["type"]]["name"]) for tool in self.tools)
         for name in self.members:
-            if names.count(encode(name)) > 1:
+            if names[encode(name)] > 1:
                 raise refuse("tools", f"'tools' has more than one tool that becomes '{name}'.")
         return self.tools
 
