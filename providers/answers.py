@@ -124,8 +124,9 @@ def read_answer(
     for repair in repairs:
         changed = repair(source) or changed
     changed = _complete(source, model) or changed
+    given = [choice.get("finish_reason") for choice in source["choices"]]
     changed = _repair_answer(source, hides_output) or changed
-    reasons = tuple(choice.get("finish_reason") for choice in source["choices"])
+    reasons = tuple(choice["finish_reason"] if reason else None for choice, reason in zip(source["choices"], given, strict=True))
     return Answer(_encode(source) if changed else body, read_usage(source.get("usage"), source.get("service_tier")), reasons)
 
 

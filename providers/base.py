@@ -123,7 +123,7 @@ class WireRequest(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """A decoded JSON answer: its bytes, usage (None if not reported), finish reason of each choice, and stop string if known."""
+    """A decoded JSON answer: its bytes, usage, the finish reason that the upstream gave each choice, and stop string. None: not known."""
 
     body: bytes
     usage: Usage | None = None

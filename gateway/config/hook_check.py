@@ -121,6 +121,6 @@ def load_object(use: str, options: Mapping[str, Any], config_path: str) -> objec
         raise ValueError(f"'{use}' is an object, and only a class has options: remove options")
     if not any(f"{base.__module__}.{base.__qualname__}" == BASE_CLASS for base in type(found).__mro__):
         raise ValueError(f"'{use}' is not a hook: derive its class from {BASE_CLASS}")
-    if getattr(found, "failure", None) not in ("open", "closed"):
+    if found.failure not in ("open", "closed"):
         raise ValueError(f"'{use}' declares an unknown 'failure': write open or closed")
     return found

@@ -88,7 +88,7 @@ async def test_goodfire_response_fills_in_missing_fields(up: FaultUpstream, clie
     created = body.pop("created")
     assert isinstance(created, int)
     message = {"role": "assistant", "content": ""}
-    choice = {"index": 0, "message": message, "finish_reason": None}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
     assert body.pop("id").startswith("chatcmpl-")
     assert body == {"object": "chat.completion", "model": "mock", "system_fingerprint": "", "choices": [choice]}
 
