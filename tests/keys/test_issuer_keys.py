@@ -30,9 +30,9 @@ class Reading:
         self.keys = IssuerKeys(config, partial(_fetch, transport), path, self.reports.append, lambda: self.now)
 
     def has(self, *ids: str) -> bool:
-        """Return whether exactly these keys are known."""
+        """Return whether exactly these keys are known, and no fetch is in progress."""
         known = self.keys.key_set
-        return known is not None and set(known._by_id) == set(ids)
+        return self.keys._fetching is None and known is not None and set(known._by_id) == set(ids)
 
     async def __aenter__(self) -> Reading:
         self.keys.start()
