@@ -9,7 +9,7 @@ REPLAY_USAGE = (
     + """
 -- Add usage recorded during an outage, or usage that the store has lost. Repeating a replay changes nothing.
 -- KEYS: latest run of the process that used the amounts; for each window: a key that marks this replay as done, then the window.
--- ARGV: number of this run, latest run with a reply; for each window: slot width in us, number of slots, time to live in ms, number of
+-- ARGV: number of this run, run that it requires; for each window: slot width in us, number of slots, time to live in ms, number of
 -- pairs, then the pairs: age in slots, amount.
 if has_lost(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])) then return LOST end
 local a = 3

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from gateway.store.limit import NO_COSTS, Costs, Limit, Reservation
 from gateway.store.limit_usage import usage_at
 from gateway.store.memory import steady_now
 from gateway.store.redis import RedisLimiter
+from gateway.store.replay_scripts import REPLAY_USAGE
+from gateway.store.runs import lost_key
 from gateway.store.script_args import run_key
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
@@ -117,7 +120,7 @@ async def test_nothing_is_charged_twice_if_redis_keeps_its_data(own_redis: Redis
 
 async def test_foreign_values_under_the_keys_of_a_loss_are_replaced(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
-    await run_command(redis, "RPUSH", "lockgate:{caller}:lost", "x")
+    await run_command(redis, "RPUSH", lost_key("caller"), "x")
     await run_command(redis, "DEL", run_key("caller", limiter.instance))
     await run_command(redis, "RPUSH", run_key("caller", limiter.instance), "x")
     await lost(limiter)
@@ -212,6 +215,34 @@ async def test_a_process_that_has_charged_nothing_notices_an_emptied_redis(redis
     found = await idle.admit([HOUR], NO_COSTS, "afterwards")
     assert isinstance(found, Reservation)
     assert found.statuses[0].remaining == 400 - 301
+
+
+def send_after(limiter: RedisLimiter, trigger: str, *command: Any, when: Callable[[], bool] = lambda: True) -> None:
+    """Send a command on the limiter's connection right after a run of the script `trigger`: after the first one for which `when` holds."""
+    connection = limiter.connections._single
+    assert connection is not None
+    run_script, to_send = connection.run, [command]
+
+    def run(script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: Callable[[Any], None]) -> None:
+        run_script(script, keys, arguments, on_reply)
+        if to_send and script == trigger and when():
+            assert connection._connection is not None
+            connection._connection.send(to_send.pop(), lambda reply: None)
+
+    connection.run = run  # type: ignore[method-assign]
+
+
+async def test_a_second_loss_between_the_first_runs_of_a_connection_is_noticed(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter = await start(redis)
+    for _ in range(30):
+        assert await call(limiter)
+    assert isinstance(await limiter.admit(ALL, Costs(prompt_tokens=50), "open"), Reservation)  # admitted again after the replay
+    await settle_all(limiter)
+    send_after(limiter, REPLAY_USAGE, "FLUSHALL")
+    await run_command(redis, "FLUSHALL")
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) >= 2, 30)
+    await settle_all(limiter)
+    assert await used(redis) == [31, 31, 30 * 7 + 50]
 
 
 async def flood(limiters: list[RedisLimiter], limits: tuple[Limit, ...], until: Callable[[], Awaitable[bool]]) -> int:
