@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 
 from gateway.store.member_scripts import HEARTBEAT, HELD_BACK, LEAVE, MEMBERS
-from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE
+from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE, TIME_LEFT
 from gateway.store.script_functions import SHARED
 from gateway.store.usage_script import READ_USAGE, RESERVED
 
@@ -302,7 +302,7 @@ redis.call('PEXPIRE', key, ARGV[1])
 return 1
 """
 
-SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, CHECK_RUN, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE, READ_USAGE)
+SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, CHECK_RUN, TIME_LEFT, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE, READ_USAGE)
 
 
 def digest(script: str) -> str:

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from gateway.config.redis_address import RedisAddress
+from gateway.store.gathering import REPORT_S
 from gateway.store.limit import NO_COSTS, Costs, Limit, Reservation
 from gateway.store.limit_usage import usage_at
 from gateway.store.memory import steady_now
 from gateway.store.redis import RedisLimiter
 from gateway.store.replay_scripts import REPLAY_USAGE
-from gateway.store.runs import lost_key
+from gateway.store.runs import GATHER_S, lost_key
 from gateway.store.script_args import run_key
+from gateway.store.scripts import ADMIT
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import LimiterStarter
@@ -245,6 +247,41 @@ async def test_a_second_loss_between_the_first_runs_of_a_connection_is_noticed(r
     assert await used(redis) == [31, 31, 30 * 7 + 50]
 
 
+async def test_a_process_waits_for_one_that_notices_a_later_loss(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter, other = await start(redis), await start(redis)
+    await eventually(lambda: limiter.members == other.members == 2)
+    assert isinstance(await limiter.admit(ALL, Costs(), "open"), Reservation)
+    await settle_all(limiter, other)
+    now = "redis.call('TIME')[1] * 1000000 + redis.call('TIME')[2]"
+    note = f"local now = string.format('%.0f', {now}) redis.call('SET', KEYS[1], now) redis.call('SET', KEYS[2], now)"
+
+    def is_report() -> bool:
+        return 0 < limiter._runs.gather_until <= asyncio.get_running_loop().time() + REPORT_S
+
+    # the open call is admitted again by the report, shortly before the end of the wait
+    send_after(limiter, ADMIT, "EVAL", note, 2, lost_key("caller"), "lockgate:{caller}:noticed", when=is_report)
+    await run_command(redis, "FLUSHALL")
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.decides, 30)
+    seconds, microseconds = await run_command(redis, "TIME")
+    noticed = int(await run_command(redis, "GET", "lockgate:{caller}:noticed"))
+    assert int(seconds) * 1_000_000 + int(microseconds) >= noticed + GATHER_S * 1_000_000
+
+
+async def test_a_new_connection_does_not_end_the_wait_for_the_other_processes(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter, other = await start(redis), await start(redis)
+    await eventually(lambda: limiter.members == other.members == 2)
+    assert await call(limiter)
+    await settle_all(limiter, other)
+    await run_command(redis, "FLUSHALL")
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.connections.up, 30)
+    until, connection = limiter._runs.gather_until, limiter.connections._single
+    assert connection is not None
+    assert connection._connection is not None
+    connection._connection.abort()
+    await eventually(lambda: limiter.connections.errors.get("connection", 0) > 0 and limiter.decides, 30)
+    assert asyncio.get_running_loop().time() >= until
+
+
 async def flood(limiters: list[RedisLimiter], limits: tuple[Limit, ...], until: Callable[[], Awaitable[bool]]) -> int:
     """Send calls until `until` returns true. Return the number of admitted ones."""
     admitted, running = 0, True
@@ -264,7 +301,7 @@ async def flood(limiters: list[RedisLimiter], limits: tuple[Limit, ...], until: 
     return admitted
 
 
-@pytest.mark.parametrize("gap_s", [0.02, 1.0, 1.5])
+@pytest.mark.parametrize("gap_s", [0.02, 0.5, 1.0, 1.5])
 async def test_redis_emptied_under_load_admits_nothing_beyond_the_limit(redis: RedisAddress, start: LimiterStarter, gap_s: float) -> None:
     limiters = [await start(redis) for _ in range(3)]
     await eventually(lambda: all(each.members == 3 for each in limiters))
