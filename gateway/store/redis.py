@@ -20,6 +20,7 @@ from gateway.store import script_args
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
 from gateway.store.decision_waiter import DecisionWaiter, wait_for_decision
+from gateway.store.gathering import Gathering
 from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation
 from gateway.store.limit_usage import usage_over
 from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
@@ -38,8 +39,6 @@ from gateway.store.window_usage import WindowUsage
 
 LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
-REPORT_S = 0.1
-"""Each process sends its usage of an outage this long before Redis decides again, so that the decisions count the usage of all."""
 RENEWALS_PER_LEASE = 3
 """Number of renewals within the length of a lease."""
 
@@ -88,7 +87,7 @@ class RedisLimiter:
         self.decides = False
         """Whether Redis decides on calls. If Redis is unavailable or has just lost data, outage modes apply instead."""
         self._noticed_losses = 0
-        self._gather_timer: asyncio.TimerHandle | None = None
+        self._gathering = Gathering(self.connections.run, self._report_usage, self._share_decisions)
         self._heartbeat_task: asyncio.Task[None] | None = None
 
     @property
@@ -111,9 +110,9 @@ class RedisLimiter:
         """Send pending settlements, leave the group and disconnect."""
         if self._heartbeat_task is not None:
             self._heartbeat_task.cancel()
-        for timer in (self._settlements.timer, self._gather_timer):
-            if timer is not None:
-                timer.cancel()
+        self._gathering.cancel()
+        if self._settlements.timer is not None:
+            self._settlements.timer.cancel()
         if self.connections.up and self._settlements:
             is_sent = asyncio.Event()
             self._settlements.send(is_sent.set)
@@ -266,9 +265,7 @@ class RedisLimiter:
     def _on_connection_change(self, up: bool) -> None:
         """Begin or end an outage. At its end, send the usage that Redis lacks before any decision is requested."""
         self._refusals.clear()
-        if self._gather_timer is not None:
-            self._gather_timer.cancel()
-            self._gather_timer = None
+        self._gathering.cancel()
         if not up:
             if self.decides:
                 lost = self.connections.errors.get("lost", 0)
@@ -279,19 +276,15 @@ class RedisLimiter:
                 self.outage.begin(self._members.divisor, self._open.values(), own)
             self.decides = False
             return
-        lost = self._runs.has_lost
+        is_gathering = self._runs.has_lost or self._gathering.is_pending
         self._members.on_reconnect(self.outage.members)
         send_lost(self._runs, self._usage_replay, self._open.values(), self._settlements.pending)
-        if not lost or self.outage.members == 1:
+        if not is_gathering or self.outage.members == 1:
             self._share_decisions()
             return
         self._resend_state()
         self._members.send_heartbeat(self._leases)
-        self._gather_timer = asyncio.get_running_loop().call_at(self._runs.gather_until - REPORT_S, self._end_gathering)
-
-    def _end_gathering(self) -> None:
-        self._report_usage()
-        self._gather_timer = asyncio.get_running_loop().call_later(REPORT_S, self._share_decisions)
+        self._gathering.begin(self._runs.gather_until)
 
     def _report_usage(self) -> None:
         """Send the usage of an outage, and charge again the calls in flight."""
@@ -306,7 +299,6 @@ class RedisLimiter:
 
     def _share_decisions(self) -> None:
         """Send the usage of an outage, and let Redis decide from now on."""
-        self._gather_timer = None
         self._report_usage()
         self._members.send_heartbeat(self._leases)  # last, because a heartbeat releases the share held back for this process
         self.decides = True

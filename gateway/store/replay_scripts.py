@@ -1,4 +1,8 @@
-"""Lua scripts for data that the store lacks: REPLAY_USAGE adds usage to windows, CHECK_RUN notices that the store has lost data."""
+"""Lua scripts for data that the store lacks.
+
+REPLAY_USAGE adds usage to windows, CHECK_RUN notices that the store has lost data, and TIME_LEFT tells whether a process has
+noticed that just now.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ REPLAY_USAGE = (
     + """
 -- Add usage recorded during an outage, or usage that the store has lost. Repeating a replay changes nothing.
 -- KEYS: latest run of the process that used the amounts; for each window: a key that marks this replay as done, then the window.
--- ARGV: number of this run, latest run with a reply; for each window: slot width in us, number of slots, time to live in ms, number of
+-- ARGV: number of this run, run that it requires; for each window: slot width in us, number of slots, time to live in ms, number of
 -- pairs, then the pairs: age in slots, amount.
 if has_lost(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])) then return LOST end
 local a = 3
@@ -51,5 +55,16 @@ CHECK_RUN = (
 if has_lost(KEYS[1], 0, tonumber(ARGV[1])) then return LOST end
 redis.call('PEXPIRE', KEYS[1], RUN_TTL_MS)
 return 1
+"""
+)
+
+TIME_LEFT = (
+    SHARED
+    + """
+-- Return the microseconds for which processes still gather after the latest loss: 0 if none has noticed a loss lately.
+-- KEYS: time at which a process first noticed the latest loss. ARGV: time for which processes gather, in us.
+local began = tonumber(redis.pcall('GET', KEYS[1])) -- nil if the key is missing or holds something else
+if not began or not (began <= now) then return 0 end -- a later time is not one of this clock: never wait for it
+return math.max(0, began + tonumber(ARGV[1]) - now)
 """
 )

@@ -60,6 +60,8 @@ class _Side:
         self.folded = 0
         """The latest run whose charges are kept by slot only."""
         self.recent: deque[_Recent] = deque()
+        self.first = 1
+        """The number of the first run of the connection."""
         self.stored = 0
         """The latest run that the store contained at the start of the connection."""
         self.lost_after: _StoredRun | None = None
@@ -93,10 +95,10 @@ class Runs:
         """Time of the event loop until which all processes apply outage modes after a loss."""
 
     def begin(self, side: str) -> Run:
-        """Return the next run."""
+        """Return the next run. While no run has a reply, it requires the run before it on the same connection."""
         state = self._sides[side]
         state.sent += 1
-        return Run(state.key, state.sent, state.acked)
+        return Run(state.key, state.sent, state.acked or (state.sent - 1 if state.sent > state.first else 0))
 
     def latest(self, side: str) -> Run:
         """Return the latest run with a reply, to check that the store contains it."""
@@ -120,7 +122,7 @@ class Runs:
             if state is None:
                 continue
             stored = await _stored_run(connection, state.key)
-            state.stored = stored.number
+            state.stored, state.first = stored.number, state.sent + 1
             names = [incarnation for incarnation, _ in self._windows.inherited(tag)]
             state.missing = {name for name in names if not (await _stored_run(connection, run_key(tag, name))).number}
             if stored.number < state.acked:
@@ -259,9 +261,14 @@ async def _stored_run(connection: RespConnection, key: str) -> _StoredRun:
         raise
 
 
+def lost_key(tag: str) -> str:
+    """Return the key with the time at which a process first noticed the latest loss."""
+    return f"lockgate:{{{tag}}}:lost"
+
+
 async def _gathering_ends(connection: RespConnection, tag: str, now: int) -> float:
     """Return the time of the event loop at which Redis decides again for all processes that have noticed a loss."""
-    key = f"lockgate:{{{tag}}}:lost"
+    key = lost_key(tag)
     await connection.execute("SET", key, now, "NX", "PX", int(GATHER_S * 1000))
     try:
         known: Any = await connection.execute("GET", key)

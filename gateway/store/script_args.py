@@ -36,7 +36,10 @@ class PendingDecision(msgspec.Struct, eq=False):
 
 
 class Run(NamedTuple):
-    """One run of a script that charges windows: the key with the latest run, the number of this run, and the latest run with a reply."""
+    """One run of a script that charges windows: the key with the latest run, the number of this run, and the run that it requires.
+
+    The store contains the required run unless it has lost data: the run has a reply, or it was sent before on the same connection.
+    """
 
     key: str
     number: int = 0

@@ -11,8 +11,9 @@ local CANCELLED_MS = 120000 -- longer than a command stays in the buffers of a n
 local RUN_TTL_MS = 180000000 -- 50 hours: longer than any charge to a window is kept
 local LOST = {err = 'LOST data that this process has written'}
 
--- Record run `number` of a process, which has had the reply to its run `acked`. Returns true, and records nothing, if the store does not
--- contain that run: it has lost data. Runs arrive out of order only if they were delayed on a connection that has been replaced.
+-- Record run `number` of a process, which requires its run `acked`: one with a reply, or one sent before on the same connection. Returns
+-- true, and records nothing, if the store does not contain that run: it has lost data. Runs arrive out of order only if they were delayed
+-- on a connection that has been replaced.
 local function has_lost(key, number, acked)
   if not key or number + acked == 0 then return false end
   local known = redis.pcall('HGET', key, 'n')

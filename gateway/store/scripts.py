@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 
 from gateway.store.member_scripts import HEARTBEAT, HELD_BACK, LEAVE, MEMBERS
-from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE
+from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE, TIME_LEFT
 from gateway.store.script_functions import SHARED
 from gateway.store.usage_script import READ_USAGE, RESERVED
 
@@ -61,7 +61,7 @@ end
 -- Admit or refuse calls.
 -- KEYS: members, member info, latest run; for each call: its reservation, then the key of each limit (for a budget and for tokens also
 -- the reserved amounts).
--- ARGV: number of calls, instance, number of this run, latest run with a reply; for each call: id, number of limits, 1 to charge even if
+-- ARGV: number of calls, instance, number of this run, run that it requires; for each call: id, number of limits, 1 to charge even if
 -- limits are exceeded (0 otherwise); for each limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a
 -- budget), amount, cost, time to live in ms (for concurrent calls the lease in us); for a budget also the latest period known to the
 -- instance, the amount it settled in it, and the offsets of its time zone: the one before a moment, that moment, and the one from it on.
@@ -193,7 +193,7 @@ SETTLE = (
     + """
 -- Replace the reserved amounts with the used amounts.
 -- KEYS: latest run; for each call: its reservation, then the key of each limit (for a budget and for tokens also the reserved amounts).
--- ARGV: number of calls, instance, number of this run, latest run with a reply; for each call: id, number of limits, 1 if its admission
+-- ARGV: number of calls, instance, number of this run, run that it requires; for each call: id, number of limits, 1 if its admission
 -- got no reply (else 0); for each limit: slot width, number of slots, used amount, time to live in ms; for a budget the last two are the
 -- period of the admission and the amount that the instance has settled in it in total.
 -- Reply: number of calls settled by this run. A call without a reservation was settled before or never admitted.
@@ -302,7 +302,7 @@ redis.call('PEXPIRE', key, ARGV[1])
 return 1
 """
 
-SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, CHECK_RUN, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE, READ_USAGE)
+SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, CHECK_RUN, TIME_LEFT, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE, READ_USAGE)
 
 
 def digest(script: str) -> str:

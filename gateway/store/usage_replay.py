@@ -66,8 +66,7 @@ class UsageReplay:
         return [(usage.limit, usage.limit.slot_at(self._now()), sum(usage.slots.values())) for usage in usages]
 
     def _send(self, side: str, instance: str, batch: list[SlotUsage]) -> None:
-        run = Run(run_key(side, instance), 1) if instance else self._runs.begin(side)
-        keys, arguments, charges = [run.key], [run.number, run.acked], list[Charge]()
+        keys, arguments, charges = list[str](), list[int](), list[Charge]()
         for usage in batch:
             limit = usage.limit
             store_slot = limit.slot_at(self._now() + self._runs.clock_offset_us)
@@ -80,6 +79,10 @@ class UsageReplay:
                 arguments += (limit.slot, limit.slots, limit.ttl, len(pairs), *(number for pair in pairs for number in pair))
             if not usage.is_known:
                 charges += ((limit, store_slot - age, amount) for age, amount in pairs)
+        if batch and not keys:
+            return
+        # only now: the run after one that is never sent would require it
+        run = Run(run_key(side, instance), 1) if instance else self._runs.begin(side)
 
         def on_reply(reply: Any) -> None:
             self._in_flight = [each for each in self._in_flight if each is not batch]
@@ -90,6 +93,5 @@ class UsageReplay:
                 self._runs.on_reply(side, run.number, charges=charges)
             self._send_pending()
 
-        if len(keys) > 1 or not batch:
-            self._in_flight.append(batch)
-            self._run(REPLAY_USAGE, keys, arguments, on_reply)
+        self._in_flight.append(batch)
+        self._run(REPLAY_USAGE, [run.key, *keys], [run.number, run.acked, *arguments], on_reply)

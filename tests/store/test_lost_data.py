@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
 from gateway.config.redis_address import RedisAddress
+from gateway.store.gathering import REPORT_S
 from gateway.store.limit import NO_COSTS, Costs, Limit, Reservation
 from gateway.store.limit_usage import usage_at
 from gateway.store.memory import steady_now
 from gateway.store.redis import RedisLimiter
+from gateway.store.replay_scripts import REPLAY_USAGE
+from gateway.store.runs import GATHER_S, lost_key
 from gateway.store.script_args import run_key
+from gateway.store.scripts import ADMIT
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import LimiterStarter
@@ -117,7 +122,7 @@ async def test_nothing_is_charged_twice_if_redis_keeps_its_data(own_redis: Redis
 
 async def test_foreign_values_under_the_keys_of_a_loss_are_replaced(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
-    await run_command(redis, "RPUSH", "lockgate:{caller}:lost", "x")
+    await run_command(redis, "RPUSH", lost_key("caller"), "x")
     await run_command(redis, "DEL", run_key("caller", limiter.instance))
     await run_command(redis, "RPUSH", run_key("caller", limiter.instance), "x")
     await lost(limiter)
@@ -214,6 +219,69 @@ async def test_a_process_that_has_charged_nothing_notices_an_emptied_redis(redis
     assert found.statuses[0].remaining == 400 - 301
 
 
+def send_after(limiter: RedisLimiter, trigger: str, *command: Any, when: Callable[[], bool] = lambda: True) -> None:
+    """Send a command on the limiter's connection right after a run of the script `trigger`: after the first one for which `when` holds."""
+    connection = limiter.connections._single
+    assert connection is not None
+    run_script, to_send = connection.run, [command]
+
+    def run(script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: Callable[[Any], None]) -> None:
+        run_script(script, keys, arguments, on_reply)
+        if to_send and script == trigger and when():
+            assert connection._connection is not None
+            connection._connection.send(to_send.pop(), lambda reply: None)
+
+    connection.run = run  # type: ignore[method-assign]
+
+
+async def test_a_second_loss_between_the_first_runs_of_a_connection_is_noticed(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter = await start(redis)
+    for _ in range(30):
+        assert await call(limiter)
+    assert isinstance(await limiter.admit(ALL, Costs(prompt_tokens=50), "open"), Reservation)  # admitted again after the replay
+    await settle_all(limiter)
+    send_after(limiter, REPLAY_USAGE, "FLUSHALL")
+    await run_command(redis, "FLUSHALL")
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) >= 2, 30)
+    await settle_all(limiter)
+    assert await used(redis) == [31, 31, 30 * 7 + 50]
+
+
+async def test_a_process_waits_for_one_that_notices_a_later_loss(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter, other = await start(redis), await start(redis)
+    await eventually(lambda: limiter.members == other.members == 2)
+    assert isinstance(await limiter.admit(ALL, Costs(), "open"), Reservation)
+    await settle_all(limiter, other)
+    now = "redis.call('TIME')[1] * 1000000 + redis.call('TIME')[2]"
+    note = f"local now = string.format('%.0f', {now}) redis.call('SET', KEYS[1], now) redis.call('SET', KEYS[2], now)"
+
+    def is_report() -> bool:
+        return 0 < limiter._runs.gather_until <= asyncio.get_running_loop().time() + REPORT_S
+
+    # the open call is admitted again by the report, shortly before the end of the wait
+    send_after(limiter, ADMIT, "EVAL", note, 2, lost_key("caller"), "lockgate:{caller}:noticed", when=is_report)
+    await run_command(redis, "FLUSHALL")
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.decides, 30)
+    seconds, microseconds = await run_command(redis, "TIME")
+    noticed = int(await run_command(redis, "GET", "lockgate:{caller}:noticed"))
+    assert int(seconds) * 1_000_000 + int(microseconds) >= noticed + GATHER_S * 1_000_000
+
+
+async def test_a_new_connection_does_not_end_the_wait_for_the_other_processes(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter, other = await start(redis), await start(redis)
+    await eventually(lambda: limiter.members == other.members == 2)
+    assert await call(limiter)
+    await settle_all(limiter, other)
+    await run_command(redis, "FLUSHALL")
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.connections.up, 30)
+    until, connection = limiter._runs.gather_until, limiter.connections._single
+    assert connection is not None
+    assert connection._connection is not None
+    connection._connection.abort()
+    await eventually(lambda: limiter.connections.errors.get("connection", 0) > 0 and limiter.decides, 30)
+    assert asyncio.get_running_loop().time() >= until
+
+
 async def flood(limiters: list[RedisLimiter], limits: tuple[Limit, ...], until: Callable[[], Awaitable[bool]]) -> int:
     """Send calls until `until` returns true. Return the number of admitted ones."""
     admitted, running = 0, True
@@ -233,7 +301,7 @@ async def flood(limiters: list[RedisLimiter], limits: tuple[Limit, ...], until: 
     return admitted
 
 
-@pytest.mark.parametrize("gap_s", [0.02, 1.0, 1.5])
+@pytest.mark.parametrize("gap_s", [0.02, 0.5, 1.0, 1.5])
 async def test_redis_emptied_under_load_admits_nothing_beyond_the_limit(redis: RedisAddress, start: LimiterStarter, gap_s: float) -> None:
     limiters = [await start(redis) for _ in range(3)]
     await eventually(lambda: all(each.members == 3 for each in limiters))

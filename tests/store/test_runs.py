@@ -10,7 +10,7 @@ import pytest
 
 from gateway.store.limit import US_PER_S, Costs, Limit, Reservation
 from gateway.store.resp import RespConnection
-from gateway.store.runs import GATHER_S, Runs
+from gateway.store.runs import GATHER_S, Runs, lost_key
 from gateway.store.script_args import Run, Settlement, run_key
 from gateway.store.window_usage import WindowEntry, WindowUsage
 
@@ -20,7 +20,7 @@ SLOT = HOUR.slot_at(NOW)
 LATE = 3 * HOUR.slot
 """Microseconds by which the clock of a process differs from that of the store, long enough for another slot."""
 CALLER_KEY = run_key("caller", "me")
-LOST_KEY = "lockgate:{caller}:lost"
+LOST_KEY = lost_key("caller")
 WRONG = hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
@@ -83,18 +83,37 @@ def lost_amounts(runs: Runs, side: str = "caller", pending: list[Settlement] | N
     return [(usage.limit.key, usage.slots) for usage in runs.take_lost(side, pending or []).usages]
 
 
-def test_runs_are_numbered_per_side_and_name_the_latest_with_a_reply() -> None:
+def test_runs_are_numbered_per_side_and_require_the_latest_with_a_reply() -> None:
     runs = Process().runs
     assert runs.is_new("caller")
     assert not runs.was_made("caller", 1)
     assert runs.clock_offset_us == 0
-    assert [runs.begin("caller"), runs.begin("caller")] == [Run(CALLER_KEY, 1), Run(CALLER_KEY, 2)]
+    assert [runs.begin("caller"), runs.begin("caller")] == [Run(CALLER_KEY, 1), Run(CALLER_KEY, 2, 1)]
     runs.on_reply("caller", 2)
     runs.on_reply("caller", 1)  # a late reply
     assert runs.begin("caller") == Run(CALLER_KEY, 3, 2)
     assert runs.latest("caller") == Run(CALLER_KEY, 0, 2)
     assert (runs.is_new("caller"), runs.is_new("target")) == (False, True)
     assert runs.begin("target") == Run(run_key("target", "me"), 1)
+
+
+async def test_without_a_reply_a_run_requires_the_one_before_it_on_the_same_connection() -> None:
+    process = Process()
+    runs = process.runs
+    process.made(3)  # without replies
+    assert runs.latest("caller") == Run(CALLER_KEY)
+    await runs.prepare(["caller"], Store())
+    assert [runs.begin("caller") for _ in range(3)] == [Run(CALLER_KEY, 4), Run(CALLER_KEY, 5, 4), Run(CALLER_KEY, 6, 5)]
+    assert runs.begin("target") == Run(run_key("target", "me"), 1)
+    runs.on_reply("caller", 4)
+    assert runs.begin("caller") == Run(CALLER_KEY, 7, 4)
+    await runs.prepare(["caller"], Store())  # everything is lost: nothing before this connection is required
+    assert [runs.begin("caller"), runs.begin("caller")] == [Run(CALLER_KEY, 8), Run(CALLER_KEY, 9, 8)]
+    runs.on_reply("caller", 9)
+    await runs.prepare(["caller"], Store({CALLER_KEY: stored(9)}))
+    assert runs.begin("caller") == Run(CALLER_KEY, 10, 9)
+    await runs.prepare(["caller"], Store({CALLER_KEY: stored(8)}))  # what an older copy still has is required
+    assert [runs.begin("caller"), runs.begin("caller")] == [Run(CALLER_KEY, 11, 8), Run(CALLER_KEY, 12, 8)]
 
 
 async def test_a_new_connection_reads_the_clock_and_the_latest_run_of_the_store() -> None:

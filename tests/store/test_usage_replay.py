@@ -34,6 +34,17 @@ def test_replay_of_a_long_outage_contains_only_unexpired_slots() -> None:
     assert outage.recover() == ([], [])
 
 
+def test_usage_that_no_longer_counts_takes_no_number_of_a_run() -> None:
+    sent: list[Sequence[Any]] = []
+    replay = UsageReplay(lambda script, keys, arguments, on_reply: sent.append(arguments), Runs("me", WindowUsage()))
+    minute = Limit("k", "tokens", 6000, "min")
+    replay.replay([SlotUsage(minute, {minute.slot_at(steady_now()) - 10 * minute.slots: 50})])
+    assert (sent, replay.unconfirmed()) == ([], [])
+    replay.announce("caller")
+    replay.announce("caller")
+    assert sent == [[1, 0], [2, 1]]  # a run that was never sent would count as lost
+
+
 async def test_usage_is_replayed_into_its_slots_once(redis: RedisAddress, start: LimiterStarter) -> None:
     limiter = await start(redis)
     minute, empty = Limit("k", "tokens", 6000, "min"), Limit("empty", "tokens", 1000, "h")
