@@ -301,7 +301,7 @@ async def flood(limiters: list[RedisLimiter], limits: tuple[Limit, ...], until: 
     return admitted
 
 
-@pytest.mark.parametrize("gap_s", [0.02, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("gap_s", [0.02, 1.0, 1.5])
 async def test_redis_emptied_under_load_admits_nothing_beyond_the_limit(redis: RedisAddress, start: LimiterStarter, gap_s: float) -> None:
     limiters = [await start(redis) for _ in range(3)]
     await eventually(lambda: all(each.members == 3 for each in limiters))
