@@ -275,6 +275,7 @@ class RedisLimiter:
                     own, self._noticed_losses = self._runs.own_usage(self._open.values(), *unconfirmed), lost
                 self.outage.begin(self._members.divisor, self._open.values(), own)
             self.decides = False
+            self._settlements.defer_new()
             return
         is_gathering = self._runs.has_lost or self._gathering.is_pending
         self._members.on_reconnect(self.outage.members)
