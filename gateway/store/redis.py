@@ -23,24 +23,22 @@ from gateway.store.decision_waiter import DecisionWaiter, wait_for_decision
 from gateway.store.gathering import Gathering
 from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation
 from gateway.store.limit_usage import usage_over
-from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
+from gateway.store.members import HOLD_BACK_S, Members
 from gateway.store.memory import BUSY_RETRY_S, steady_now
 from gateway.store.outage import OutageLimiter
 from gateway.store.recent_refusals import RecentRefusals
-from gateway.store.replay_scripts import CHECK_RUN
 from gateway.store.restore import admitted_again, note_readmission, send_lost
 from gateway.store.runs import Runs
 from gateway.store.script_args import PendingDecision, batches, group_by_side
 from gateway.store.scripts import ADMIT
 from gateway.store.settled_spend import SettledSpend
 from gateway.store.settlements import SETTLE_DELAY_S, Settlements
+from gateway.store.upkeep import Upkeep
 from gateway.store.usage_replay import UsageReplay
 from gateway.store.window_usage import WindowUsage
 
 LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
-RENEWALS_PER_LEASE = 3
-"""Number of renewals within the length of a lease."""
 
 
 class RedisLimiter:
@@ -70,7 +68,7 @@ class RedisLimiter:
         self._runs = Runs(self.instance, window_usage if window_usage is not None else WindowUsage(self.instance))
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s, self._runs.prepare)
         self.corrupt_keys = 0
-        self.on_sync: Callable[[bool], None] | None = None
+        self.on_sync: Callable[[bool], None] = lambda may_be_lost: None
         """Called when usage may be published to the store. The argument is True if the store may have lost data."""
         self._lease = int(lease_s * US_PER_S)
         self._members = Members(self.connections.run, self.instance, self._lease, self._resend_state, hold_back_s=hold_back_s, seat=seat)
@@ -104,7 +102,9 @@ class RedisLimiter:
     async def start(self) -> None:
         """Connect to Redis. While Redis is unavailable, outage modes apply."""
         await self.connections.start()
-        self._heartbeat_task = asyncio.create_task(self._run_heartbeats())
+        upkeep = Upkeep(self.connections, self._runs, self._members, self._budget_sync, self._settlements)
+        running = upkeep.run(self._leases, self._lease, lambda: self._in_flight > 0, lambda: self.on_sync(False))
+        self._heartbeat_task = asyncio.create_task(running)
 
     async def stop(self) -> None:
         """Send pending settlements, leave the group and disconnect."""
@@ -157,11 +157,11 @@ class RedisLimiter:
         """Replace the reserved amounts with the used amounts, once."""
         known = self._open.pop(reservation.id, None)
         if reservation.degraded and self.outage.settle(reservation, actual):
-            self._count_spend(reservation, actual)
+            self.settled_spend.add_usage(reservation, actual)
             return
         if known is None:
             return
-        self._count_spend(known, actual)
+        self.settled_spend.add_usage(known, actual)
         for limit in known.limits:
             if limit.slot == NO_SLOT:
                 self._leases.pop(f"{limit.key} {known.id}", None)
@@ -176,12 +176,6 @@ class RedisLimiter:
         settlements.new.append((known, actual))
         if settlements.timer is None:
             settlements.timer = asyncio.get_running_loop().call_later(SETTLE_DELAY_S, settlements.send)
-
-    def _count_spend(self, reservation: Reservation, actual: Costs) -> None:
-        """Add to the settled spend. The store receives only the total, so each amount is counted exactly once, here."""
-        for index, limit in enumerate(reservation.limits):
-            if limit.kind == "spend":
-                self.settled_spend.add(limit.key, reservation.slots[index], actual.spend)
 
     def _flush(self) -> None:
         """Send all queued decisions, with one script run per side."""
@@ -317,27 +311,4 @@ class RedisLimiter:
         self._settlements.send()
         self._charge_again(admitted_again(self._open.values()))
         self._budget_sync.publish_all()
-        if self.on_sync is not None:
-            self.on_sync(True)
-
-    async def _run_heartbeats(self) -> None:
-        count = 0
-        renew_every = max(1, round(self._lease / US_PER_S / RENEWALS_PER_LEASE / HEARTBEAT_INTERVAL_S))
-        budget_sync = self._budget_sync
-        while True:
-            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
-            count += 1
-            if not self.connections.up:
-                continue
-            renew = count % renew_every == 0
-            self._runs.fold()
-            for side in self._members.sides:
-                latest = self._runs.latest(side)
-                self.connections.run(CHECK_RUN, [latest.key], [latest.acked], lambda reply: None)
-            self._members.send_heartbeat(self._leases if renew else {})
-            if (budget_sync.reserved_uncertain or (renew and budget_sync.has_reserved)) and not self._in_flight:
-                self._settlements.send()
-                budget_sync.publish_reserved()
-            budget_sync.publish_settled()
-            if self.on_sync is not None:
-                self.on_sync(False)
+        self.on_sync(True)
