@@ -170,6 +170,8 @@ class RedisLimiter:
         if not self.decides:
             self.outage.call_ended(known)
         if not self.connections.up:
+            if not known.run:  # the store has not confirmed that it has charged this call again
+                self._unanswered_forced.append((PendingDecision(known.limits, known.costs, known.id, held=known), 0))
             self._settlements.defer(known, actual)
             return
         settlements = self._settlements
@@ -286,10 +288,7 @@ class RedisLimiter:
         usages, still_open = self.outage.recover()
         for reservation in still_open:
             self._track(reservation)
-        unanswered, self._unanswered_forced = self._unanswered_forced, []
         self._usage_replay.replay(usages)
-        # a call whose run Redis has made may be settled already: if charged again, it would count twice
-        self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
         self._resend_state()
 
     def _share_decisions(self) -> None:
@@ -308,7 +307,10 @@ class RedisLimiter:
     def _resend_state(self) -> None:
         """Send settlements, open reservations and settled spend again, because the store may have lost data."""
         self._refusals.clear()
-        self._settlements.send()
+        unanswered, self._unanswered_forced = self._unanswered_forced, []
+        # a call whose run Redis has made may be settled already: if charged again, it would count twice
+        self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
         self._charge_again(admitted_again(self._open.values()))
+        self._settlements.send()  # last: some are of these calls
         self._budget_sync.publish_all()
         self.on_sync(True)

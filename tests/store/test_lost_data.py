@@ -205,6 +205,34 @@ async def test_a_settlement_that_was_not_sent_when_the_loss_was_noticed_is_charg
     assert await used(redis) == [1, 1, 40]
 
 
+async def test_a_call_that_ends_before_its_second_admission_is_confirmed_is_charged(
+    own_redis: RedisServer, start: LimiterStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = await start(own_redis.address, deadline=0.25)
+    own_redis.kill()
+    await eventually(lambda: not limiter.connections.up)
+    held = await limiter.admit(ALL, Costs(prompt_tokens=90), "held")
+    assert isinstance(held, Reservation)
+    run, admissions = limiter.connections.run, 0
+
+    def run_frozen(script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: Callable[[Any], None]) -> None:
+        nonlocal admissions
+        if script == ADMIT:
+            admissions += 1
+            own_redis.freeze()
+        run(script, keys, arguments, on_reply)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limiter.connections, "run", run_frozen)
+        own_redis.start()
+        await eventually(lambda: admissions > 0 and not limiter.connections.up)
+    limiter.settle(held, Costs(prompt_tokens=40))
+    own_redis.kill()
+    own_redis.start()
+    await settle_all(limiter)
+    assert await used(own_redis.address) == [1, 1, 40]
+
+
 async def test_usage_of_an_outage_is_restored_as_well(own_redis: RedisServer, start: LimiterStarter) -> None:
     limiter = await start(own_redis.address)
     assert await call(limiter)
