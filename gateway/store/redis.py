@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
+from gateway.store.amount_leases import MAX_TOGETHER, AmountLeases, LeaseRequest
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
 from gateway.store.decision_waiter import DecisionWaiter, wait_for_decision
@@ -81,6 +82,7 @@ class RedisLimiter:
         self._unanswered_forced: list[tuple[PendingDecision, int]] = []
         """Decisions to charge calls that have ended, and the numbers of their runs, which got no reply."""
         self._refusals = RecentRefusals()
+        self.amount_leases = AmountLeases(self, self.outage.last_remaining)
         self._leases: dict[str, str] = {}
         self.decides = False
         """Whether Redis decides on calls. If Redis is unavailable or has just lost data, outage modes apply instead."""
@@ -113,6 +115,9 @@ class RedisLimiter:
         self._gathering.cancel()
         if self._settlements.timer is not None:
             self._settlements.timer.cancel()
+        self.amount_leases.end_all()
+        if self.connections.up:
+            self.amount_leases.settle_closed()
         if self.connections.up and self._settlements:
             is_sent = asyncio.Event()
             self._settlements.send(is_sent.set)
@@ -138,10 +143,21 @@ class RedisLimiter:
             return refused
         if not self.decides:
             return self.outage.decide(limits, costs, id)
+        if not force and id not in self._open and (admitted := self.amount_leases.admit(limits, costs, id)) is not None:
+            return admitted
         if not self._queued:
             asyncio.get_running_loop().call_soon(self.connections.run_together, self._flush)
-        self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, waiter, force=force))
+        queue = self._queued.setdefault(limits[0].side, [])
+        queue.append(PendingDecision(limits, costs, id, waiter, force=force))
+        if not force and len(queue) <= MAX_TOGETHER:
+            self.amount_leases.watch(limits, costs)
         return None
+
+    def reserve_open(self, calls: Sequence[Reservation]) -> None:
+        """Reserve the amounts of calls in flight, even if limits are exceeded."""
+        for call in calls:
+            self._track(call)
+        self._charge_again(admitted_again(calls))
 
     def give_back(self, decision: Reservation | Refusal) -> None:
         """Undo a reservation whose caller has disconnected."""
@@ -150,11 +166,14 @@ class RedisLimiter:
 
     async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits without charging them. Raise StoreUnavailableError if the store fails."""
+        self.amount_leases.end_under(limits)
         self._settlements.send()
         return await usage_over(self.connections.run, limits, self.settled_spend)
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
         """Replace the reserved amounts with the used amounts, once."""
+        if self.amount_leases.settle(reservation, actual):
+            return
         known = self._open.pop(reservation.id, None)
         if reservation.degraded and self.outage.settle(reservation, actual):
             self.settled_spend.add_usage(reservation, actual)
@@ -184,6 +203,7 @@ class RedisLimiter:
         queued, self._queued = self._queued, {}
         if self._settlements.new:
             self._settlements.send()
+        self.amount_leases.add_asked(queued)
         for side, decisions in queued.items():
             self._members.join_side(side)
             self._send_decisions(decisions)
@@ -219,7 +239,9 @@ class RedisLimiter:
                 self._unanswered_forced.append((pending, run))
             return
         self._settlements.defer(Reservation(pending.id, pending.limits, pending.costs, (), (), 0), NO_COSTS)
-        if not pending.future.done():
+        if isinstance(pending.future, LeaseRequest):
+            pending.future.set_result(None)
+        elif not pending.future.done():
             pending.future.set_result(self.outage.decide(pending.limits, pending.costs, pending.id + "~"))
 
     def _read_decision(self, pending: PendingDecision, entry: list[int], run: int) -> Reservation | Refusal:
@@ -245,7 +267,7 @@ class RedisLimiter:
             return reservation
         refusal = script_args.read_refusal(pending.limits, slots, triples[2 : 3 * len(slots) : 3], now, BUSY_RETRY_S)
         refusal, limit = msgspec.structs.replace(refusal, statuses=statuses), refusal.limit
-        if refusal.retry_after is not None:
+        if refusal.retry_after is not None and not isinstance(pending.future, LeaseRequest):
             self.outage.record_refusal(limit, statuses[list(pending.limits).index(limit)].remaining)
             self._refusals.add(pending.limits, pending.costs, refusal)
         return refusal
@@ -271,6 +293,7 @@ class RedisLimiter:
                     own, self._noticed_losses = self._runs.own_usage(self._open.values(), *unconfirmed), lost
                 self.outage.begin(self._members.divisor, self._open.values(), own)
             self.decides = False
+            self.amount_leases.end_all()
             self._settlements.defer_new()
             return
         is_gathering = self._runs.has_lost or self._gathering.is_pending
@@ -296,6 +319,7 @@ class RedisLimiter:
         self._report_usage()
         self._members.send_heartbeat(self._leases)  # last, because a heartbeat releases the share held back for this process
         self.decides = True
+        self.amount_leases.settle_closed()
 
     def _charge_again(self, decisions: Sequence[PendingDecision]) -> None:
         """Charge calls, even if limits are exceeded. Those that are charged already do not change."""
@@ -311,6 +335,6 @@ class RedisLimiter:
         # a call whose run Redis has made may be settled already: if charged again, it would count twice
         self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
         self._charge_again(admitted_again(self._open.values()))
-        self._settlements.send()  # last: some are of these calls
+        self._settlements.send()  # last: some are of these calls, or of leases that these calls were part of
         self._budget_sync.publish_all()
         self.on_sync(True)
