@@ -18,6 +18,7 @@ from gateway.config.listener import TlsConfig
 from gateway.http.connection import CallerConnection
 from gateway.http.page_guard import PageGuard
 from gateway.http.request_start import ServeFast
+from gateway.http.rounds import Rounds
 
 BACKLOG = 4096
 MAX_UNSENT_BYTES = 64 << 10
@@ -129,7 +130,14 @@ def make_server(
     on a listener without keys. If `serves_websockets` is True, the application gets WebSocket handshakes. `serve_fast` is called with
     each complete request; the application gets the request if `serve_fast` returns False.
     """
-    connection = partial(CallerConnection, on_reject=on_reject, guard=guard, serves_websockets=serves_websockets, serve_fast=serve_fast)
+    connection = partial(
+        CallerConnection,
+        on_reject=on_reject,
+        guard=guard,
+        serves_websockets=serves_websockets,
+        serve_fast=serve_fast,
+        rounds=Rounds(),
+    )
     config = uvicorn.Config(
         app,
         loop="none",

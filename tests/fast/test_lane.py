@@ -18,6 +18,8 @@ from tests.faults.client import CHAT_PATH, MESSAGES, FaultClient, chat, request_
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 
+pytestmark = pytest.mark.usefixtures("steps")
+
 MODELS = """
   plain: up/mock
   hedged: { targets: [up/mock, vllm/mock], hedge: 1s }

@@ -13,6 +13,8 @@ from tests.faults.client import CHAT_PATH, FaultClient, chat
 from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.live import live
 
+pytestmark = pytest.mark.usefixtures("steps")
+
 PROMPT = "How long is the river? " * 40
 MESSAGES = [{"role": "user", "content": PROMPT}]
 FIELDS: dict[str, dict[str, Any]] = {
