@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import gc
 
+MAX_UNFROZEN = 10_000
+"""Maximum number of a forked process's own objects that are left to the collector, which visits so many in 2 ms."""
 THRESHOLDS = (5_000, 10, 10)
 """Allocations before the youngest generation is collected, and collections before an older one is collected."""
+
+_shares_frozen = False
+"""Whether the frozen objects are shared with other processes, and none of them is this process's own."""
 
 
 def pause_collection() -> None:
     """Stop garbage collection during the start, which creates hardly any garbage. `freeze_startup_objects` resumes it."""
     gc.disable()
+
+
+def freeze_before_fork() -> None:
+    """Exclude all objects from garbage collection, here and in the processes that are forked from now on, which share them."""
+    global _shares_frozen
+    gc.collect()
+    gc.freeze()
+    _shares_frozen = True
 
 
 def freeze_startup_objects() -> None:
@@ -19,8 +32,14 @@ def freeze_startup_objects() -> None:
     # Reference counts free calls and their bodies; only rare cycles, of tracebacks and tasks, are left to the collector, so
     # the youngest generation may be larger than Python's default. Memory stays bounded: collections still run, if less often, and
     # garbage that a reload leaves is collected at the next reload.
-    gc.unfreeze()
+    global _shares_frozen
+    if not _shares_frozen:
+        gc.unfreeze()
     gc.collect()
-    gc.freeze()
+    # A collection writes to each object that it visits, which would end the sharing of its page. Objects that a forked process
+    # has frozen could not be told from the shared ones at the next reload, so it freezes its own only if they are many.
+    if not _shares_frozen or len(gc.get_objects()) > MAX_UNFROZEN:
+        _shares_frozen = False
+        gc.freeze()
     gc.set_threshold(*THRESHOLDS)
     gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ import msgspec
 import uvloop
 
 from gateway.admin.health import Readiness
-from gateway.config.load import ConfigError
+from gateway.config.load import Config, ConfigError
+from gateway.config.source import LoadedConfig
 from gateway.http.listener import Server, seat_name
 from gateway.metrics.cells import Cells
 from gateway.runtime.gateway import Gateway
@@ -32,16 +34,28 @@ from gateway.telemetry.call_log import CallLog
 from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.file_limit import raise_file_limit
 
+PROCESS_NAME = "lockgate-worker"
+"""The name of the process in lists such as that of `ps -o comm`, with the 15 characters that Linux allows."""
 PUBLISH_INTERVAL_S = 1.0
 
 
 def main() -> int:
-    """Run one worker with the startup data (WorkerOrder) on standard input. Return the exit code."""
+    """Run one worker with its order on standard input. Return the exit code."""
     raise_file_limit()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
+    return run(sys.stdin.buffer.read())
+
+
+def run(data: bytes, known: LoadedConfig | None = None) -> int:
+    """Run one worker with the startup data in JSON (WorkerOrder). Return the exit code.
+
+    `known` is a configuration that this process shares with its supervisor.
+    """
+    with contextlib.suppress(OSError):  # only Linux has this file
+        Path("/proc/self/comm").write_text(PROCESS_NAME)
+    order = msgspec.json.decode(data, type=WorkerOrder)
     load = order.load
     try:
-        config = load.text.parse()
+        config = config_of(load, known)
     except ConfigError as error:
         report(str(error))
         return 2
@@ -52,6 +66,11 @@ def main() -> int:
         gateway = Gateway(config, log, report, sockets=load.engines, number=load.generation, cells=cells, seat=seat)
         code: int = uvloop.run(_serve(gateway, listener, order))
         return code
+
+
+def config_of(load: LoadRequest, known: LoadedConfig | None) -> Config:
+    """Return the configuration to serve with: the known one, if its text is the same. Raise ConfigError if the text is invalid."""
+    return known.config if known is not None and known.text == load.text else load.text.parse()
 
 
 async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
