@@ -42,7 +42,7 @@ class FastRequest(LaneCall):
         if call.stream:
             pipeline.metrics.begin_stream()
         if costs is None or pipeline.limits is None:
-            cycle.rounds.add(ADAPT, self._request_in_round)
+            self._send_request()
             return
         self._limits, self._costs = limits, costs
         self.step(partial(self._ask, pipeline.limits.limiter))
@@ -66,9 +66,16 @@ class FastRequest(LaneCall):
         assert self._costs is not None
         costs, self._costs = self._costs, None
         self._pipeline.limits.decided(self._call, self._limits, costs, decision)
-        self._own_cycle.rounds.add(ADAPT, self._request_in_round)
+        self._send_request()
 
-    def _request_in_round(self) -> None:
+    def _send_request(self) -> None:
+        """Send the request at the stage ADAPT. If a split has chosen the target, send it at once: the next choice depends on its load."""
+        if self._route.query.is_drawn:
+            self._request_now()
+        else:
+            self._own_cycle.rounds.add(ADAPT, self._request_now)
+
+    def _request_now(self) -> None:
         if self._task is None:  # else the call has been handed over meanwhile
             self.step(self._request)
 
