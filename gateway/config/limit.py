@@ -172,3 +172,6 @@ class LimitsConfig(Struct, frozen=True):
             examples=[True],
         ),
     ] = False
+
+
+NO_LIMITS = LimitsConfig()

@@ -62,12 +62,21 @@ def refs(route: Route) -> Iterator[Ref]:
 
 
 class Mention(msgspec.Struct, frozen=True):
-    """A target or model in the file, and its place there."""
+    """A target or model in the file, and where it is written."""
 
     ref: Ref
-    place: Place
+    node: Scalar
     path: str
-    written: str
+
+    @property
+    def place(self) -> Place:
+        """The place in the file."""
+        return self.node.place
+
+    @property
+    def written(self) -> str:
+        """The text in the file, for messages."""
+        return shorten(self.node.text)
 
 
 class RouteReader:
@@ -160,7 +169,7 @@ class RouteReader:
         if slash and model.count("*") > 1:
             self._problems.add(node.place, path, "a target may have only one '*'")
             return None
-        mentions.append(Mention(ref, node.place, path, shorten(node.text)))
+        mentions.append(Mention(ref, node, path))
         return ref
 
     def check_names(self, providers: set[str], models: set[str]) -> None:
