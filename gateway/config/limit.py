@@ -25,14 +25,14 @@ RATE_PATTERN = r"\d+(?:\.\d+)?[kMG]?/(?:s|min|h|day)"
 SPEND_PATTERN = r"\d+(?:\.\d+)? ?USD/(?:day|week|month|total)"
 
 
-class Rate(msgspec.Struct, frozen=True):
+class Rate(msgspec.Struct, frozen=True, gc=False):
     """An amount per window. Amounts of money are in nano-dollars."""
 
     amount: int
     window: str
 
 
-class HedgeDelay(msgspec.Struct, frozen=True):
+class HedgeDelay(msgspec.Struct, frozen=True, gc=False):
     """The delay before a hedge: a fixed time, or a quantile (`share`) of the target's latency."""
 
     seconds: float | None = None
@@ -112,7 +112,7 @@ _Rates = Annotated[tuple[Rate, ...], Meta(extra={"form": "rate"})]
 _Spends = Annotated[tuple[Rate, ...], Meta(extra={"form": "spend"})]
 
 
-class LimitsConfig(Struct, frozen=True):
+class LimitsConfig(Struct, frozen=True, gc=False):
     """Upper limits on usage. Rates have sliding windows; a budget is counted per calendar day, week or month, or in total.
 
     A kind may have several limits with different windows, which all apply: `requests: [10/s, 600/min]`.

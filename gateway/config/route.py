@@ -22,7 +22,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 """Maximum number of attempts for one call if `attempts` is not set."""
 
 
-class Ref(msgspec.Struct, frozen=True, tag=True):
+class Ref(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A target (`provider` and the model's name there), or another model in the file (`provider` is None)."""
 
     provider: str | None
@@ -35,13 +35,13 @@ class Ref(msgspec.Struct, frozen=True, tag=True):
         return f"{name}@{self.replica}" if self.replica else name
 
 
-class Split(msgspec.Struct, frozen=True, tag=True):
+class Split(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A choice of one target, by weight."""
 
     choices: tuple[tuple[Ref, float], ...]
 
 
-class Order(msgspec.Struct, frozen=True, tag=True):
+class Order(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A sequence of targets: if one target fails, the next one is tried."""
 
     steps: tuple[Ref | Split, ...]
@@ -61,7 +61,7 @@ def refs(route: Route) -> Iterator[Ref]:
             yield from refs(step)
 
 
-class Mention(msgspec.Struct, frozen=True):
+class Mention(msgspec.Struct, frozen=True, gc=False):
     """A target or model in the file, and where it is written."""
 
     ref: Ref

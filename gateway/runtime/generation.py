@@ -27,7 +27,7 @@ from gateway.fast.lane import FastLane
 from gateway.hooks.load import load_hooks
 from gateway.hooks.run import HookSet
 from gateway.http.caller import CallerDeadlines
-from gateway.keys.from_config import keys_of, virtual_keys
+from gateway.keys.from_config import VirtualKeys, keys_of
 from gateway.limits.declared import declared_limits
 from gateway.limits.enforce import Limits
 from gateway.passthrough.rules import Rules, mcp_rules_of, rules_of, target_model
@@ -105,7 +105,7 @@ class Generation:
         if self.keys.tokens is not None:
             self.keys.tokens.set_teams(teams, complete=has_teams)
         complete = has_teams and self._runtime_keys.is_loaded
-        self.keys.set_runtime_keys(virtual_keys(entries, teams, self._runtime_keys.replaced), complete=complete)
+        self.keys.set_runtime_keys(VirtualKeys(entries, teams, self._runtime_keys.replaced), complete=complete)
         if self.limits is not None:
             self.limits.budget_gauge.recheck()
 
@@ -213,13 +213,14 @@ class Generation:
             or any(map(needs_token_count, self._runtime_keys.entries))
             or any(needs_token_count(team.entry) for team in self._runtime_teams.by_name.values())
         )
-        tokenizers: set[Tokenizer] = set()
-        for model in self.config.models.values():
-            if limited or model.context is not None:
-                file = model.context.tokenizer if model.context is not None else None
-                counted = [ref for ref in refs(model.targets) if ref.provider in types]
-                tokenizers |= {tokenizer_for(types[ref.provider or ""], ref.model, file) for ref in counted}
-        return tokenizers
+        counted = {
+            (types[ref.provider], ref.model, model.context.tokenizer if model.context is not None else None)
+            for model in self.config.models.values()
+            if limited or model.context is not None
+            for ref in refs(model.targets)
+            if ref.provider in types
+        }
+        return {tokenizer_for(*each) for each in counted}
 
 
 def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.config.key import KeyConfig, TeamConfig, model_limits
-from gateway.config.limit import LimitsConfig
+from gateway.config.limit import NO_LIMITS, LimitsConfig
 from gateway.config.types import Config
 from gateway.store.limit import KINDS, Limit, needed_estimates
 
@@ -32,6 +32,8 @@ def limits_in(
 
     `strict` makes them strict regardless of the block. `model` is the model or pattern that the block is for.
     """
+    if block == NO_LIMITS:
+        return ()
     limits: list[Limit] = []
     strict = strict or block.strict
     for kind in KINDS:
