@@ -179,9 +179,10 @@ class Reader:
             return BAD
         values = {}
         for key, entry in mapping.entries.items():
-            value = self.read(entry.value, kind.value_type, join(path, key), key)
+            name = key[:1] + key[1:]  # a copy, because few remaining strings of the tree would keep most of its memory occupied
+            value = self.read(entry.value, kind.value_type, join(path, key), name)
             if value is not BAD:
-                values[key] = value
+                values[name] = value
         return values
 
     def _list(self, node: Node, kind: mi.VarTupleType | mi.ListType, path: str) -> Any:
