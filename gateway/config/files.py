@@ -6,7 +6,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
-from hashlib import blake2b
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 
 import msgspec
@@ -74,7 +75,7 @@ def fingerprint(path: str) -> str:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
         with open(path, "rb") as file:
-            return blake2b(file.read(MAX_BYTES + 1), digest_size=16).hexdigest()
+            return file_digest(file, partial(blake2b, digest_size=16)).hexdigest()
     except (OSError, ValueError):
         return MISSING
 

@@ -46,6 +46,10 @@ class YamlError(Exception):
         self.place = place
 
 
+class _TreeError(YamlError):
+    """A problem of a key, merge or alias. It is reported at the end: the text may have a problem further on that explains it."""
+
+
 class Scalar(msgspec.Struct, frozen=True, gc=False):
     """One value as text. `plain` means without quotes, and `null` means without a value."""
 
@@ -147,27 +151,28 @@ class _OpenMapping:
         self._repeated: list[tuple[str, Place, int]] = []
 
     def add(self, node: Node) -> None:
-        """Add the next key, or the value of the last key. Raise YamlError if it cannot be a key, or cannot be merged."""
+        """Add the next key, or the value of the last key. Raise _TreeError if it cannot be a key, or cannot be merged."""
         key = self._key
         if key is None:
             self._key = node
             if type(node) is not Scalar:
-                raise YamlError("a key must be text, not a list or a mapping", node.place)
+                raise _TreeError("a key must be text, not a list or a mapping", node.place)
             return
         self._key = None
         if type(key) is not Scalar:
             return
-        if key.text == "<<" and key.plain:
+        text, entries = key.text, self._entries
+        if text == "<<" and key.plain:
             self._merge(node)
-        elif key.text in self._entries:
-            self._repeated.append((key.text, key.place, self._entries[key.text].place.line))
+        elif text in entries:
+            self._repeated.append((text, key.place, entries[text].place.line))
         else:
-            self._entries[key.text] = Entry(key.place, node)
+            entries[text] = Entry(key.place, node)
 
     def _merge(self, node: Node) -> None:
         parts = node.items if isinstance(node, Sequence) else (node,)
         if not all(isinstance(part, Mapping) for part in parts):
-            raise YamlError("'<<' must be followed by the alias of a mapping", node.place)
+            raise _TreeError("'<<' must be followed by the alias of a mapping", node.place)
         self.merged += [part for part in parts if isinstance(part, Mapping)]
 
     def closed(self) -> tuple[Node, int]:
@@ -181,8 +186,7 @@ class _OpenMapping:
 class _Tree:
     """Reads one tree in one pass, counting aliases by their expanded size.
 
-    Problems of the text, such as excessive depth or a tag, are raised at once. A problem of an alias, key or merge is raised at the end,
-    because the text may have a problem further on that explains it.
+    Problems of the text, such as excessive depth or a tag, are raised at once. Those of anchors and of the tree follow at the end.
     """
 
     def __init__(self, max_nodes: int) -> None:
@@ -195,7 +199,7 @@ class _Tree:
         """The value of each anchor, or its place while its end has not been read."""
         self._has_aliases = False
         self._anchor_error: yaml.MarkedYAMLError | None = None
-        self._error: YamlError | None = None
+        self._error: _TreeError | None = None
 
     def read(self, text: str) -> Node | None:
         """Return the tree, or None if the text has no document."""
@@ -206,39 +210,40 @@ class _Tree:
         }  # fmt: skip
         loader = _Loader(text)
         try:
-            left = 2 * self._max_nodes
-            while (event := loader.get_event()) is not None:
-                step = steps.get(type(event))
-                if step is not None:
-                    step(event)
-                if left < 0:
+            for count, event in enumerate(iter(loader.get_event, None)):
+                if count > 2 * self._max_nodes:
                     raise YamlError(f"more than {self._max_nodes} values", _place(event))
-                left -= 1
+                if (step := steps.get(type(event))) is None:
+                    continue
+                try:
+                    step(event)
+                except _TreeError as error:
+                    self._error = self._error or error
         finally:
             loader.dispose()
-        if error := self._anchor_error or self._error:
-            raise error
+        if problem := self._anchor_error or self._error:
+            raise problem
         if self._root is not None and (self._has_aliases or self._count > self._max_nodes):
             self._count = 0
             self._check_size(self._root, 0)
         return self._root
 
-    def _document(self, event: yaml.DocumentStartEvent) -> None:
+    def _document(self, event: Any) -> None:
         self._documents += 1
         if self._documents > 1:
             raise YamlError("more than one document ('---'): a file must contain only one", _place(event))
 
-    def _scalar(self, event: yaml.ScalarEvent) -> None:
-        place, text = _place(event), event.value
+    def _scalar(self, event: Any) -> None:
         if event.tag is not None:
             raise _tag_error(event)
+        text, mark = event.value, event.start_mark
         plain = not event.style  # None or "", depending on the loader
-        node = Scalar(place, text, plain, plain and text in _NULLS)
+        node = Scalar(Place(mark.line + 1, mark.column + 1), text, plain, plain and text in _NULLS)
         if event.anchor is not None:
             self._name(event.anchor, node, event)
         self._add(node)
 
-    def _start(self, event: yaml.CollectionStartEvent) -> None:
+    def _start(self, event: Any) -> None:
         place = _place(event)
         if len(self._open) >= MAX_DEPTH:
             raise YamlError(f"nested deeper than {MAX_DEPTH} levels", place)
@@ -248,12 +253,12 @@ class _Tree:
             self._name(event.anchor, place, event)
         self._open.append((_OpenMapping if type(event) is yaml.MappingStartEvent else _OpenSequence)(place, event.anchor))
 
-    def _end(self, event: yaml.CollectionEndEvent) -> None:
+    def _end(self, event: Any) -> None:
         opened = self._open.pop()
         if type(opened) is _OpenMapping and opened.merged:
             self._count += sum(len(mapping.entries) for mapping in opened.merged)
             if self._count > self._max_nodes:  # merging them all could take very long
-                self._refuse(self._too_many(opened.place))
+                self._error = self._error or self._too_many(opened.place)
                 opened.merged = []
         node, count = opened.closed()
         self._count += count
@@ -261,17 +266,17 @@ class _Tree:
             self._anchors[opened.anchor] = node
         self._add(node)
 
-    def _alias(self, event: yaml.AliasEvent) -> None:
+    def _alias(self, event: Any) -> None:
         self._has_aliases = True
         node = self._anchors.get(event.anchor)
         if node is None:
             self._anchor_error = self._anchor_error or ComposerError(None, None, "found undefined alias", event.start_mark)
         elif isinstance(node, Place):
-            self._refuse(YamlError(_NESTED_ALIAS, node))
+            self._error = self._error or _TreeError(_NESTED_ALIAS, node)
         known = None if isinstance(node, Place) else node
         self._add(known or Scalar(_place(event), "", plain=True, null=True))
 
-    def _name(self, anchor: str, node: Node | Place, event: yaml.NodeEvent) -> None:
+    def _name(self, anchor: str, node: Node | Place, event: Any) -> None:
         """Remember the value of an anchor."""
         if anchor in self._anchors and self._anchor_error is None:
             first = "found duplicate anchor; first occurrence"
@@ -279,16 +284,10 @@ class _Tree:
         self._anchors[anchor] = node
 
     def _add(self, node: Node) -> None:
-        if not self._open:
-            self._root = node
-            return
-        try:
+        if self._open:
             self._open[-1].add(node)
-        except YamlError as error:
-            self._refuse(error)
-
-    def _refuse(self, error: YamlError) -> None:
-        self._error = self._error or error
+        else:
+            self._root = node
 
     def _check_size(self, node: Node, depth: int) -> None:
         """Raise YamlError for the first value beyond the limits on the number and depth of values, with aliases expanded."""
@@ -296,7 +295,7 @@ class _Tree:
         if self._count > self._max_nodes:
             raise self._too_many(node.place)
         if depth > MAX_DEPTH:
-            raise YamlError(_NESTED_ALIAS, node.place)
+            raise _TreeError(_NESTED_ALIAS, node.place)
         if isinstance(node, Sequence):
             for item in node.items:
                 self._check_size(item, depth + 1)
@@ -304,15 +303,15 @@ class _Tree:
             for entry in node.entries.values():
                 self._check_size(entry.value, depth + 1)
 
-    def _too_many(self, place: Place) -> YamlError:
-        return YamlError(f"aliases expand to more than {self._max_nodes} values", place)
+    def _too_many(self, place: Place) -> _TreeError:
+        return _TreeError(f"aliases expand to more than {self._max_nodes} values", place)
 
 
-def _tag_error(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> YamlError:
+def _tag_error(event: Any) -> YamlError:
     return YamlError(f"the tag {event.tag[:60]!r} is not supported: remove it", _place(event))
 
 
-def _place(event: yaml.Event) -> Place:
+def _place(event: Any) -> Place:
     mark = event.start_mark
     return Place(mark.line + 1, mark.column + 1)
 

@@ -57,6 +57,7 @@ def main() -> int:
 async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
     callers = make_callers_server(gateway)
     gateway.health.on_credential_refused = partial(_request_reload, order.supervisor)
+    gateway.on_retired = freeze_startup_objects
     await gateway.start()
     shutdown = Shutdown(Readiness(), gateway.metrics)
     ignore_signals = handle_signals(shutdown.on_signal, lambda: None)  # only the supervisor reloads
@@ -88,7 +89,6 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
         config = await asyncio.to_thread(load.text.parse)
         await gateway.apply(applicable(config, gateway.config), number=load.generation, sockets=load.engines)
         reload_certificate(gateway, callers)
-        freeze_startup_objects()
     except (ConfigError, OSError) as error:
         return LoadReply(gateway.generation.number, str(error))
     return LoadReply(gateway.generation.number)
