@@ -95,11 +95,14 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
 
 
 async def _publish_state(gateway: Gateway, path: Path) -> None:
-    """Write gauges and target states for the supervisor. Counters need no copy, because they are in the shared file."""
+    """Write gauges and the states of known targets for the supervisor, which adds those of the configuration.
+
+    Counters need no copy, because they are in the shared file.
+    """
     while True:
         await gateway.refresh_budgets()
         gateway.metrics.refresh()
-        target_views.write_views(path, gateway.target_views())
+        target_views.write_views(path, target_views.known_views(gateway.health))
         await asyncio.sleep(PUBLISH_INTERVAL_S)
 
 
