@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -42,6 +43,7 @@ class HedgeDelay(msgspec.Struct, frozen=True, gc=False):
         return f"{self.seconds:g} s" if self.share is None else f"p{self.share * 100:g}"
 
 
+@lru_cache(1024)
 def read_rate(text: str) -> Rate:
     """Read a rate such as `600/min`, `200k/min` or `1.5M/day`."""
     expected = "expected a rate such as 600/min, 200k/min or 1M/day"
@@ -62,6 +64,7 @@ def read_rate(text: str) -> Rate:
     return Rate(int(amount), window)
 
 
+@lru_cache(1024)
 def read_spend(text: str) -> Rate:
     """Read a budget such as `50 USD/month` or `200 USD/total`, as nano-dollars."""
     expected = "expected an amount such as 50 USD/month or 2.50 USD/day"

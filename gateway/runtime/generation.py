@@ -6,7 +6,7 @@ A reload creates a new one; calls in flight use the old one until they end.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -119,9 +119,12 @@ class Generation:
         if self.limits is not None and successor.limits is not None:
             self.limits.budget_gauge.hand_over(successor.limits.budget_gauge)
 
-    def _declared_limits(self) -> list[Limit]:
-        teams = [team.entry for name, team in self._runtime_teams.by_name.items() if name not in self.config.teams]
-        return declared_limits(self.config, self._runtime_keys.entries, teams)
+    def _declared_limits(self, owners: Collection[str]) -> list[Limit]:
+        names = [owner.partition(":")[2] for owner in owners]
+        keys = [self._runtime_keys.by_name[name].entry for name in names if name in self._runtime_keys.by_name]
+        known = self._runtime_teams.by_name
+        teams = [known[name].entry for name in names if name in known and name not in self.config.teams]
+        return declared_limits(self.config, keys, teams, owners=owners)
 
     def set_replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
         """Replace the addresses of the replicas of each provider."""
