@@ -62,4 +62,4 @@ def needs_token_count(entry: KeyConfig | TeamConfig) -> bool:
     blocks = [entry.limits, *model_limits(entry).values()]
     if isinstance(entry, KeyConfig):
         blocks.append(entry.limits_per_user)
-    return any(needed_estimates(limits_in(block, ""))[0] for block in blocks)
+    return any(needed_estimates(limits_in(block, ""))[0] for block in blocks if block != NO_LIMITS)
