@@ -144,10 +144,9 @@ def check_store(config: Config, problems: Problems) -> None:
 
 def check_limits(config: Config, problems: Problems) -> None:
     """Refuse budgets for targets without a price, settings of targets that no call can reach, and windows that occur twice."""
-    known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
-    for name, provider in () if config.expose_targets else config.providers.items():
-        if provider.discovery is not None:
-            continue
+    tuned = [] if config.expose_targets else [each for each in config.providers.items() if each[1].models and each[1].discovery is None]
+    known = {(ref.provider, ref.model) for ref in _targets(config, config.models)} if tuned else set()
+    for name, provider in tuned:
         used = [model for other, model in known if other == name]
         for model in provider.models:
             if not any(_may_be(model, each) for each in used):

@@ -15,7 +15,7 @@ from gateway.config.node_shape import has_shape
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
 from gateway.config.secret import AbsentError, Secret, Url, check_secret, expand_variables
-from gateway.config.struct_types import keys_of, layout_of, members, unwrap
+from gateway.config.struct_types import Layout, layout_of, members, unwrap
 from gateway.config.yamlfile import Mapping as MappingNode
 from gateway.config.yamlfile import Node, Scalar, Sequence, describe_node
 
@@ -52,6 +52,8 @@ class Reader:
 
     def text(self, node: Scalar, path: str) -> str | None:
         """Return the text of a scalar with variables inserted. If a variable is missing or malformed, report it and return None."""
+        if "${" not in node.text:
+            return node.text
         try:
             return expand_variables(node.text, self._environ)
         except ValueError as error:
@@ -128,13 +130,14 @@ class Reader:
             field = next(each for each in kind.fields if each.name == short)
             value = self.read(node, field.type, path)
             return BAD if value is BAD else _build(kind, {short: value}, name)
-        if _is_empty(node):
+        if isinstance(node, Scalar) and node.null:
             return self.reject(node, path, "expected a mapping, got nothing: write {} to use all defaults")
         mapping = self.mapping(node, path)
         if mapping is None:
             return BAD
-        self.report_unknown_keys(mapping, path, keys_of(kind))
-        values, _ = self.fields(mapping, kind, path)
+        layout = layout_of(kind)
+        self.report_unknown_keys(mapping, path, layout.keys)
+        values, _ = self._fields(mapping, layout, path)
         return _build(kind, values, name)
 
     def fields(self, mapping: MappingNode, kind: mi.StructType, path: str) -> tuple[dict[str, Any], bool]:
@@ -143,15 +146,17 @@ class Reader:
         An invalid required field is None, so that later checks can run; a Config with a problem is never returned. A key
         without a value is a mistake (a forgotten limit would mean no limit), except for mappings of names to entries.
         """
+        return self._fields(mapping, layout_of(kind), path)
+
+    def _fields(self, mapping: MappingNode, layout: Layout, path: str) -> tuple[dict[str, Any], bool]:
         values: dict[str, Any] = {}
-        layout = layout_of(kind)
         for key, entry in mapping.entries.items():
             field = layout.keys.get(key)
             if field is None:
                 continue
-            where = join(path, key)
-            is_missing = _is_empty(entry.value) and not _may_be_empty(field.type)
-            value = self._nothing(entry.value, field, where) if is_missing else self.read(entry.value, field.type, where)
+            where, node = join(path, key), entry.value
+            is_missing = isinstance(node, Scalar) and node.null and not _may_be_empty(field.type)
+            value = self._nothing(node, field, where) if is_missing else self.read(node, field.type, where)
             if value is not BAD:
                 values[field.name] = value
         complete = True
@@ -168,7 +173,7 @@ class Reader:
 
     def report_unknown_keys(self, mapping: MappingNode, path: str, known: Mapping[str, Any]) -> None:
         """Report keys that are not in `known`."""
-        for key in mapping.entries.keys() - known.keys():
+        for key in () if mapping.entries.keys() <= known.keys() else mapping.entries.keys() - known.keys():
             entry = mapping.entries[key]
             is_stdio = path.startswith("mcp.") and key in STDIO_KEYS
             self.problems.add(entry.place, join(path, key), STDIO_REFUSED if is_stdio else "unknown key" + suggest(key, known))
@@ -178,9 +183,12 @@ class Reader:
         if mapping is None:
             return BAD
         values = {}
+        extra, value_type = unwrap(kind.value_type)
         for key, entry in mapping.entries.items():
+            where = join(path, key)
             name = key[:1] + key[1:]  # a copy, because few remaining strings of the tree would keep most of its memory occupied
-            value = self.read(entry.value, kind.value_type, join(path, key), name)
+            self.problems.remember(where, entry.value)
+            value = self._typed(entry.value, value_type, extra, where, name)
             if value is not BAD:
                 values[name] = value
         return values
@@ -322,10 +330,6 @@ def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
     if layout_of(kind).has_name:
         values["name"] = name
     return kind.cls(**values)
-
-
-def _is_empty(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.null
 
 
 def _may_be_empty(kind: mi.Type) -> bool:
