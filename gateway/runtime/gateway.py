@@ -306,8 +306,8 @@ class Gateway:
     def _configure_probes(self) -> None:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
-            listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
-            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed], self.replicas.addresses)
+            more = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
+            self.probes.configure(self.config, self.generation.backend, lambda: [*target_refs(self.config), *more], self.replicas.addresses)
 
     async def _configure_notifications(self) -> None:
         """Apply the notification settings of the serving generation, if this process serves calls."""

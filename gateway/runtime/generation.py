@@ -261,9 +261,9 @@ def _caching(config: Config, shared: Shared) -> Caching | None:
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     """Return the names that may become label values: models, targets, and provider types by provider name."""
     models = {name for name in config.models if "*" not in name}
-    named = [ref for model in config.models.values() for ref in refs(model.targets)]
-    named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
-    targets = {str(ref) for ref in named if ref.provider is not None and "*" not in ref.model}
+    named = {(ref.provider, ref.model) for model in config.models.values() for ref in refs(model.targets)}
+    named |= {(model.mirror.target.provider, model.mirror.target.model) for model in config.models.values() if model.mirror is not None}
+    targets = {f"{provider}/{model}" for provider, model in named if provider is not None and "*" not in model}
     models |= set(config.passthrough)
     targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
     models |= {entry.pattern for entry in config.mcp.values()}
