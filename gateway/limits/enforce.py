@@ -60,7 +60,9 @@ class Limits:
         self.in_flight = in_flight if in_flight is not None else InFlight()
         """The amounts that calls in flight of this process reserve."""
         self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
-        self._models = {name: limits_in(model.limits, f"model:{name}", "caller") for name, model in config.models.items()}
+        self._models = {
+            name: limits for name, model in config.models.items() if (limits := limits_in(model.limits, f"model:{name}", "caller"))
+        }
         self._providers = {
             name: limits
             for name, provider in config.providers.items()

@@ -76,6 +76,7 @@ def config_of(load: LoadRequest, known: LoadedConfig | None) -> Config:
 async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
     callers = make_callers_server(gateway)
     gateway.health.on_credential_refused = partial(_request_reload, order.supervisor)
+    gateway.on_retired = freeze_startup_objects
     await gateway.start()
     shutdown = Shutdown(Readiness(), gateway.metrics)
     ignore_signals = handle_signals(shutdown.on_signal, lambda: None)  # only the supervisor reloads
@@ -107,18 +108,20 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
         config = await asyncio.to_thread(load.text.parse)
         await gateway.apply(applicable(config, gateway.config), number=load.generation, sockets=load.engines)
         reload_certificate(gateway, callers)
-        freeze_startup_objects()
     except (ConfigError, OSError) as error:
         return LoadReply(gateway.generation.number, str(error))
     return LoadReply(gateway.generation.number)
 
 
 async def _publish_state(gateway: Gateway, path: Path) -> None:
-    """Write gauges and target states for the supervisor. Counters need no copy, because they are in the shared file."""
+    """Write gauges and the states of known targets for the supervisor, which adds those of the configuration.
+
+    Counters need no copy, because they are in the shared file.
+    """
     while True:
         await gateway.refresh_budgets()
         gateway.metrics.refresh()
-        target_views.write_views(path, gateway.target_views())
+        target_views.write_views(path, target_views.known_views(gateway.health))
         await asyncio.sleep(PUBLISH_INTERVAL_S)
 
 
