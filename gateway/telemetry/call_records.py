@@ -22,7 +22,7 @@ from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import LimitStatus
-from gateway.store.limit_state import MAX_STATES, limit_state
+from gateway.store.limit_state import MAX_STATES, encoded_state
 from gateway.store.responses import Bounds
 from gateway.telemetry.call_content import CallContent
 from gateway.telemetry.record_file import FILE_NAME, RecordFile
@@ -33,7 +33,6 @@ WRITE_INTERVAL_S = 0.5
 RETRY_INTERVAL_S = 1.0
 MAX_WAITING_CONTENT_BYTES = 64 << 20
 _Work = tuple[list[bytes | tuple[bytes, Sequence[LimitStatus]]], "list[CallContent]", Callable[[], object]]
-_encode = msgspec.json.Encoder().encode
 
 
 def records_path(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -188,8 +187,8 @@ class CallRecords:
 
 def _with_limits(line: bytes, limits: Sequence[LimitStatus]) -> bytes:
     """Return a log line with the states of the limits that admitted the call; the log itself leaves these states out."""
-    states = [limit_state(status, status.reserved) for status in limits[:MAX_STATES]]
-    return line[:-2] + b',"limits":' + _encode(states) + b"}\n"
+    states = ",".join([encoded_state(status) for status in limits[:MAX_STATES]])
+    return line[:-2] + f',"limits":[{states}]}}\n'.encode()
 
 
 def _do_nothing() -> None:

@@ -96,11 +96,12 @@ def _seconds(time: str) -> float:
 def row_of(line: bytes) -> tuple[Any, ...]:
     """Return the row of a log line."""
     call = _decode(line)
-    targets = "".join([f"\n{attempt.target}\n" for attempt in call.attempts])
-    cost = round(call.cost_usd * NANO_PER_USD) if isinstance(call.cost_usd, float | int) else None
+    attempts = call.attempts
+    targets = f"\n{attempts[0].target}\n" if len(attempts) == 1 else "".join([f"\n{attempt.target}\n" for attempt in attempts])
+    cost = round(call.cost_usd * NANO_PER_USD) if isinstance(call.cost_usd, float) else None
     return (
         call.id, call.client_id, _seconds(call.time), call.key, call.team, call.end_user, call.model, targets, call.status,
-        call.ms, cost, int(call.cost_usd is None), int(bool(call.adjustments)), line.rstrip(b"\n"),
+        call.ms, cost, 1 if call.cost_usd is None else 0, 1 if call.adjustments else 0, line.rstrip(b"\n"),
     )  # fmt: skip
 
 
