@@ -196,10 +196,9 @@ class TokenCounter:
         if None in counts:
             new = [index for index, count in enumerate(counts) if count is None]
             found = batch([texts[index] for index in new])
-            for index, count in zip(new, found, strict=True):
-                counts[index] = count
             with self._lock:
-                cached.update({keys[index]: count for index, count in zip(new, found, strict=True)})
+                for index, count in zip(new, found, strict=True):
+                    counts[index] = cached[keys[index]] = count
                 if len(cached) > MAX_CACHED_COUNTS:  # drop many at once: a search for the oldest entry passes the gaps of dropped ones
                     for key in list(islice(cached, len(cached) - MAX_CACHED_COUNTS + MAX_CACHED_COUNTS // DROPPED_SHARE)):
                         del cached[key]
