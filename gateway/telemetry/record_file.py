@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,12 @@ CREATE TABLE IF NOT EXISTS contents (number INTEGER PRIMARY KEY, id TEXT, writte
 CREATE INDEX IF NOT EXISTS contents_id ON contents (id);
 CREATE INDEX IF NOT EXISTS contents_written ON contents (written, size);
 """
-INSERT = f"INSERT OR IGNORE INTO calls VALUES (?{', ?' * 14})"
+_ROW = f"(?{', ?' * 14})"
+INSERT = f"INSERT OR IGNORE INTO calls VALUES {_ROW}"
 """The number comes first; None takes the next one. A row whose number exists was copied by another process."""
+ROWS_PER_INSERT = 16
+_INSERT_ROWS = INSERT + f", {_ROW}" * (ROWS_PER_INSERT - 1)
+"""Inserts several rows: the thread waits for the interpreter after each statement, because it runs without the interpreter's lock."""
 _PRUNE = [
     f"DELETE FROM {table} WHERE number <= (SELECT min(number) + (max(number) - min(number)) / ? FROM {table})"
     for table in ("calls", "contents")
@@ -130,7 +135,7 @@ class RecordFile:
         try:
             database = self._open()
             with database:
-                database.executemany(INSERT, [(None, *row_of(line)) for line in lines])
+                _insert(database, [(None, *row_of(line)) for line in lines])
                 self._add_contents(database, contents, now)
                 if not self._pruned_at <= now < self._pruned_at + PRUNE_INTERVAL_S:
                     self._pruned_at = now
@@ -189,6 +194,14 @@ class RecordFile:
             is_pruned = True
         if is_pruned:
             database.executescript("PRAGMA incremental_vacuum;")  # `execute` would take one step, which frees one page
+
+
+def _insert(database: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows in their order."""
+    rest = len(rows) - len(rows) % ROWS_PER_INSERT
+    groups = [rows[start : start + ROWS_PER_INSERT] for start in range(0, rest, ROWS_PER_INSERT)]
+    database.executemany(_INSERT_ROWS, [tuple(chain.from_iterable(group)) for group in groups])
+    database.executemany(INSERT, rows[rest:])
 
 
 def _used_bytes(database: sqlite3.Connection) -> int:
