@@ -64,7 +64,8 @@ class OutageLimiter:
 
     def record_statuses(self, decisions: Sequence[PendingDecision], reply: Sequence[Sequence[int]]) -> None:
         """Record the latest state of each limit in a reply of ADMIT."""
-        seen, recorded = set[int](), set[str]()
+        seen: set[int] = set()
+        recorded: set[str] = set()
         for decision, entry in zip(reversed(decisions), reversed(reply), strict=True):
             limits = decision.limits
             if id(limits) in seen or entry[0] < 0:

@@ -90,7 +90,9 @@ class _Definitions(dict[int, int]):
 def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease: int, run: Run) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of ADMIT."""
     side = decisions[0].limits[0].side
-    definitions, reservations, calls = _Definitions(partial(_admission, spent, lease)), list[str](), list[Any]()
+    definitions = _Definitions(partial(_admission, spent, lease))
+    reservations: list[str] = []
+    calls: list[Any] = []
     for decision in decisions:
         limits = limit_set(decision.limits)
         reservations.append(limits.reservations + decision.id)
@@ -120,7 +122,9 @@ def known_spend(limit: Limit, spent: SettledSpend) -> tuple[int, ...]:
 
 def settle_args(settlements: Sequence[Settlement], spent: SettledSpend, run: Run) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of SETTLE. A reservation whose admission got no reply has no slots."""
-    definitions, reservations, calls = _Definitions(_settlement), list[str](), list[Any]()
+    definitions = _Definitions(_settlement)
+    reservations: list[str] = []
+    calls: list[Any] = []
     for reservation, actual in settlements:
         limits = limit_set(reservation.limits)
         reservations.append(limits.reservations + reservation.id)
