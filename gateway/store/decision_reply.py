@@ -14,16 +14,15 @@ from gateway.store.script_args import PendingDecision, read_refusal
 def read_decision(pending: PendingDecision, entry: Sequence[int], run: int) -> Reservation | Refusal:
     """Convert one entry of the reply to a decision. `run` is the number of the script run."""
     limits, now, at = pending.limits, entry[1], 2
-    slots: list[int] = []
     statuses: list[LimitStatus] = []
     for limit in limits:
         remaining, slot = entry[at], entry[at + 1]
         at += 3
         reset_s = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
         statuses.append(LimitStatus(limit, remaining, reset_s) if remaining >= 0 else LimitStatus(limit, 0, reset_s, None, -remaining))
-        slots.append(slot)
+    slots = tuple(entry[3:at:3])
     if entry[0] == 1:
-        return Reservation(pending.id, limits, pending.costs, slots, statuses, now, run=run)
+        return Reservation(pending.id, limits, pending.costs, slots, tuple(statuses), now, run=run)
     refusal = read_refusal(limits, slots, entry[4:at:3], now, BUSY_RETRY_S)
     return msgspec.structs.replace(refusal, statuses=_with_reserved(statuses, entry[at:]))
 

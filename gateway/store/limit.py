@@ -40,7 +40,7 @@ BUDGET_TTL_MS = 40 * 86_400_000
 """Time to live of an unused budget in the store: longer than a month."""
 
 
-class Costs(msgspec.Struct, frozen=True):
+class Costs(msgspec.Struct, frozen=True, gc=False):
     """The amounts that one call uses, by kind of limit. `spend` is in nano-dollars."""
 
     requests: int = 1

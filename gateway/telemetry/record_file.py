@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ class RecordFile:
         try:
             database = self._open()
             with database:
-                _insert(database, [(None, *row_of(line)) for line in lines])
+                _insert(database, lines)
                 self._add_contents(database, contents, now)
                 if not self._pruned_at <= now < self._pruned_at + PRUNE_INTERVAL_S:
                     self._pruned_at = now
@@ -196,12 +196,12 @@ class RecordFile:
             database.executescript("PRAGMA incremental_vacuum;")  # `execute` would take one step, which frees one page
 
 
-def _insert(database: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows in their order."""
-    rest = len(rows) - len(rows) % ROWS_PER_INSERT
-    groups = [rows[start : start + ROWS_PER_INSERT] for start in range(0, rest, ROWS_PER_INSERT)]
-    database.executemany(_INSERT_ROWS, [tuple(chain.from_iterable(group)) for group in groups])
-    database.executemany(INSERT, rows[rest:])
+def _insert(database: sqlite3.Connection, lines: Iterable[bytes]) -> None:
+    """Insert the rows of log lines, in their order."""
+    rows = ((None, *row_of(line)) for line in lines)
+    while len(group := list(islice(rows, ROWS_PER_INSERT))) == ROWS_PER_INSERT:
+        database.execute(_INSERT_ROWS, tuple(chain.from_iterable(group)))
+    database.executemany(INSERT, group)
 
 
 def _used_bytes(database: sqlite3.Connection) -> int:

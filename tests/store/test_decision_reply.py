@@ -17,14 +17,14 @@ def test_an_admitted_call_gets_a_reservation_with_the_charged_slots() -> None:
     found = read_decision(ASKED, [1, NOW, 8, SLOT, NO_WAIT, 0, NO_SLOT, NO_WAIT, -5, DAY, NO_WAIT], 4)
     assert isinstance(found, Reservation)
     assert (found.id, found.limits, found.costs, found.decided_at, found.run) == ("id", ASKED.limits, ASKED.costs, NOW, 4)
-    assert found.slots == [SLOT, NO_SLOT, DAY]
+    assert found.slots == (SLOT, NO_SLOT, DAY)
     reset = BUDGET.reset_s(DAY, NOW)
-    assert found.statuses == [LimitStatus(SECOND, 8, 1.0), LimitStatus(CALLS, 0, 0.0), LimitStatus(BUDGET, 0, reset, excess=5)]
+    assert found.statuses == (LimitStatus(SECOND, 8, 1.0), LimitStatus(CALLS, 0, 0.0), LimitStatus(BUDGET, 0, reset, excess=5))
 
 
 def test_an_unused_limit_is_not_reset() -> None:
     found = read_decision(PendingDecision([SECOND], Costs(), "id"), [1, NOW, 9, SLOT, NO_WAIT], 4)
-    assert found.statuses == [LimitStatus(SECOND, 9, 0.0)]
+    assert found.statuses == (LimitStatus(SECOND, 9, 0.0),)
 
 
 def test_a_refusal_has_the_amounts_that_calls_in_flight_reserve() -> None:
