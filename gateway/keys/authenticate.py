@@ -110,6 +110,8 @@ def api_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     key: bytes | None = None
     for name, value in headers:
         if name == b"authorization":
+            if value[:7] == b"Bearer " and (token := value[7:].strip()):  # the usual spelling
+                return token
             scheme, _, token = value.partition(b" ")
             if scheme.lower() == b"bearer" and (token := token.strip()):
                 return token

@@ -16,7 +16,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal, needs_of
+from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal
+from gateway.store.limit_set import limit_set
 from gateway.store.memory import BUSY_RETRY_S
 
 MAX_READ = 500
@@ -71,7 +72,7 @@ class BudgetGauge:
 
     def note(self, limits: Sequence[Limit]) -> None:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
-        if not needs_of(tuple(limits)).has_budgets:
+        if not limit_set(limits).needs.has_budgets:
             return
         if self._successor is not None:
             self._successor._inherit(limits)
