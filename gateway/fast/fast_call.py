@@ -11,8 +11,6 @@ import time
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from gateway import accounting
 from gateway.attempts.admission import Admission
 from gateway.call import Attempt, Call
@@ -26,9 +24,6 @@ from gateway.response.translated_caller import with_length, without_length
 from gateway.response.upstream_answer import decode_json, is_event_stream
 from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
 from gateway.streams.relay import DONE
-from providers.base import WireRequest
-
-_NO_REQUEST = WireRequest("", [], b"")
 
 
 class FastCall(FastRequest):
@@ -165,7 +160,7 @@ class FastCall(FastRequest):
         assert self._sent is not None
         call = self._call
         self._body = None
-        self._sent = msgspec.structs.replace(self._sent, request=_NO_REQUEST, head=b"")
+        self._sent = self._sent.without_request()
         self._own_cycle.forget_headers()
         self._route.query.forget_headers()
         self.headers = ()
