@@ -199,7 +199,8 @@ SECTIONS = (
     Section(
         "slow",
         "Slow streams",
-        "Memory (PSS) per stream and time to the first byte of streams that are opened at the same time. Each has 20 events, 0.5 s apart. "
+        "Memory (PSS) per stream and time to the first byte of streams that are opened at the same time. The upstream sends the first "
+        "content after 0.5 s, together with the role, and 20 events in all, 0.5 s apart. "
         "All settings have their default values.",
         runs.slow_streams,
         _each(_OURS, runs.KIB, runs.FIRST_P50, runs.FIRST_P99),
