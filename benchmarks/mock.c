@@ -4,7 +4,9 @@
  * check the health of their upstreams or list models.
  *
  * The first or the last 2 KB of the body contain the pacing commands, so that no proxy needs configuration for them:
- *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events, or before a JSON response
+ *   #chunks=51#  events of a stream, including [DONE]
+ *   #delay=500000#  microseconds before a JSON response, before the first content of a stream (which the events before it accompany, as
+ *                servers send them), and between two events
  *   #form=1#     every content event lacks its object, creation time and index, and repeats the role
  *   #form=2#     every content event has an id, a creation time and a usage of its own
  *   #form=3#     every content event has a creation time and a member of its own, so that no two are alike
@@ -95,7 +97,7 @@ static int event_kind(const Connection *c) {
 static int stream(int fd) {
     Connection *c = &connections[fd];
     if (c->next < c->chunks) {
-        if (c->delay && (c->next || c->json) && now() < c->due) return 1;
+        if (c->delay && now() < c->due) return 1;
         if (c->json) {
             c->chunks = 0;
             pacing_ends(fd);
@@ -105,8 +107,8 @@ static int stream(int fd) {
         char event[600];
         int length = own ? irregular(event, c->form, c->next) : event_length[kind];
         if (!send_all(fd, own ? event : events[kind], length)) return 0;
+        if (c->next >= scripts[c->api].firsts) c->due = now() + c->delay / 1e6;
         c->next++;
-        c->due = now() + c->delay / 1e6;
         if (c->next < c->chunks) return 1;
     }
     c->chunks = 0;

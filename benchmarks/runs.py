@@ -34,6 +34,7 @@ ALONE = "alone on the machine"
 MEMORY = "PSS, MB"
 PROBE_ALONE, PROBE_P99 = "health check without load, p99, ms", "health check, p99, ms"
 ONE_WORKER, TWO_WORKERS = "1 worker", "2 workers"
+NGINX_1, NGINX_2 = f"{NGINX}, {ONE_WORKER}", f"{NGINX}, {TWO_WORKERS}"
 FEW, MANY = "10", "more"
 SLOW_STREAMS, SLOW_EVENTS, SLOW_DELAY_S = 2000, 20, 0.5
 PROMPT_BYTES, PROMPT_RATE, PROBE_RATE = 400_000, 100, 200
@@ -95,12 +96,28 @@ def _unpinned(bench: Bench, name: str, workers: int, *, full: bool = True) -> Ta
     return target
 
 
+def _unpinned_nginx(bench: Bench, workers: int) -> Target | None:
+    """Return an nginx whose workers, mock upstream and load generator run on all cores, or None if nginx is not installed."""
+    name = f"{NGINX} {workers}"
+
+    def launch() -> Launch | None:
+        place = bench.place(name, ALL_CORES)
+        return targets.nginx(name, place.folder, place.upstream, workers=workers, cores=ALL_CORES)
+
+    return bench.target(name, launch)
+
+
 def workers(bench: Bench) -> None:
-    """Measure one and two workers under as much load as they can take. The mock and the load generator use the same cores."""
+    """Measure one and two workers, and those of nginx, under as much load as they can take.
+
+    The mock and the load generator use the same cores.
+    """
     for row, request in (("JSON c=64", Request(request_body(False))), ("SSE c=64", Request(request_body(True), events=CHAT_EVENTS))):
-        for name, count in ((ONE_WORKER, 1), (TWO_WORKERS, 2)):
+        for name, plain_name, count in ((ONE_WORKER, NGINX_1, 1), (TWO_WORKERS, NGINX_2, 2)):
             target = _unpinned(bench, name, count)
             bench.add("workers", row, name, cost(bench.folder, target, request, Pace(64, bench.seconds), ALL_CORES))
+            if plain := _unpinned_nginx(bench, count):
+                bench.add("workers", row, plain_name, cost(bench.folder, plain, request, Pace(64, bench.seconds), ALL_CORES))
 
 
 def harness(bench: Bench) -> None:
@@ -110,9 +127,14 @@ def harness(bench: Bench) -> None:
         "responses": (responses(False).request, responses(True).request),
         "messages": (messages(False).request, messages(True).request),
     }
-    for full, variant in ((True, FULL), (False, BARE)):
-        name = TWO_WORKERS if full else f"{TWO_WORKERS}, {BARE}"
-        target = _unpinned(bench, name, 2, full=full)
+    variants = {
+        FULL: _unpinned(bench, TWO_WORKERS, 2),
+        BARE: _unpinned(bench, f"{TWO_WORKERS}, {BARE}", 2, full=False),
+        NGINX: _unpinned_nginx(bench, 2),
+    }
+    for variant, target in variants.items():
+        if target is None:
+            continue
         for row, requests in calls.items():
             for form, request in zip(("JSON", "SSE"), requests, strict=True):
                 spent = cost(bench.folder, target, request, Pace(10, bench.seconds), ALL_CORES)

@@ -44,7 +44,7 @@ def _each(names: tuple[str, ...], *figures: str) -> tuple[str, ...]:
 _OURS = (FULL, BARE, NGINX)
 _OF_NGINX = ((_cpu(FULL), _cpu(NGINX)), (_cpu(BARE), _cpu(NGINX)))
 _COST = (*_each((*_OURS, STORE), CPU), column(FULL, RATE), column(FULL, CORE), column(FULL, INSTRUCTIONS), column(NGINX, INSTRUCTIONS))
-_WORKERS = (runs.ONE_WORKER, runs.TWO_WORKERS)
+_WORKERS = (runs.ONE_WORKER, runs.TWO_WORKERS, runs.NGINX_1, runs.NGINX_2)
 
 SECTIONS = (
     Section(
@@ -167,18 +167,22 @@ SECTIONS = (
         "workers",
         "Workers",
         "The gateway, with everything on, is saturated by 64 connections. "
-        "The workers, Redis, the mock and the load generator share all cores.",
+        "The workers, Redis, the mock and the load generator share all cores: nginx shows what more workers can gain there.",
         runs.workers,
         _each(_WORKERS, RATE, CPU),
-        ((column(runs.TWO_WORKERS, RATE), column(runs.ONE_WORKER, RATE)),),
+        (
+            (column(runs.TWO_WORKERS, RATE), column(runs.ONE_WORKER, RATE)),
+            (column(runs.NGINX_2, RATE), column(runs.NGINX_1, RATE)),
+        ),
         quick=False,
     ),
     Section(
         "harness",
         "Six workloads, ten connections, two workers",
-        "Request rate, 99th percentile of the latency and memory under load. The workers, the mock and the load generator share all cores.",
+        "Request rate, 99th percentile of the latency and memory under load. The workers, the mock and the load generator share all cores: "
+        "nginx, with two workers, shows what this machine allows.",
         runs.harness,
-        _each((FULL, BARE), RATE, runs.P99, runs.MEMORY),
+        _each((FULL, BARE, NGINX), RATE, runs.P99, runs.MEMORY),
         quick=False,
     ),
     Section(
@@ -195,7 +199,8 @@ SECTIONS = (
     Section(
         "slow",
         "Slow streams",
-        "Memory (PSS) per stream and time to the first byte of streams that are opened at the same time. Each has 20 events, 0.5 s apart. "
+        "Memory (PSS) per stream and time to the first byte of streams that are opened at the same time. The upstream sends the first "
+        "content after 0.5 s, together with the role, and 20 events in all, 0.5 s apart. "
         "All settings have their default values.",
         runs.slow_streams,
         _each(_OURS, runs.KIB, runs.FIRST_P50, runs.FIRST_P99),

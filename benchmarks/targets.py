@@ -66,7 +66,7 @@ auth: none
 
 NGINX_CONF = """\
 daemon off;
-master_process off;
+{processes}
 worker_rlimit_nofile {files};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log crit;
@@ -159,14 +159,19 @@ def gateway(
     )
 
 
-def nginx(name: str, folder: Path, upstream: int, *, tls: bool = False) -> Launch | None:
-    """Return the command that starts nginx as a plain proxy, or None if nginx is not installed. With `tls`, the upstream has TLS."""
-    command = _nginx_command(folder, upstream, port := free_port(), scheme="https" if tls else "http")
-    return Launch(name, command, port, request_body(False)) if command else None
+def nginx(
+    name: str, folder: Path, upstream: int, *, tls: bool = False, workers: int = 0, cores: set[int] | None = None
+) -> Launch | None:
+    """Return the command that starts nginx as a plain proxy, or None if nginx is not installed. With `tls`, the upstream has TLS.
+
+    Without `workers`, nginx is a single process.
+    """
+    command = _nginx_command(folder, upstream, port := free_port(), scheme="https" if tls else "http", workers=workers)
+    return Launch(name, command, port, request_body(False), cores or TARGET_CORE) if command else None
 
 
 def _nginx_command(
-    folder: Path, upstream: int, port: int, *, scheme: str = "http", listen: str = "", certificate: str = ""
+    folder: Path, upstream: int, port: int, *, scheme: str = "http", listen: str = "", certificate: str = "", workers: int = 0
 ) -> list[str] | None:
     path = program("nginx")
     if path is None:
@@ -174,8 +179,9 @@ def _nginx_command(
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nginx.conf"
     text = NGINX_CONF.format(
-        folder=folder, upstream=upstream, port=port, files=FILES_WANTED, scheme=scheme, listen=listen, certificate=certificate
-    )
+        folder=folder, upstream=upstream, port=port, files=FILES_WANTED, scheme=scheme, listen=listen, certificate=certificate,
+        processes=f"worker_processes {workers};" if workers else "master_process off;",
+    )  # fmt: skip
     config.write_text(text)
     return [path, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
 

@@ -32,6 +32,10 @@ class Bill(NamedTuple):
     """Prompt tokens that providers read from their caches, included in `prompt`."""
 
 
+_new_tuple = tuple.__new__
+"""Makes a named tuple without the Python function `__new__` of its class, because every call with limits needs a bill."""
+
+
 def settle(call: Call) -> None:
     """Set the usage of the attempt that answered the call: the reported usage, with estimates for counts that are missing.
 
@@ -126,11 +130,15 @@ def bill(attempts: Iterable[Attempt]) -> Bill | None:
             continue
         for usage in billed_usages(attempt):
             is_known = True
-            prompt += max(0, usage.prompt_tokens)
-            cached += min(max(0, usage.cached_tokens), max(0, usage.prompt_tokens))
-            output += max(0, usage.completion_tokens)
+            read, written, from_cache = usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+            if read > 0:
+                prompt += read
+                if from_cache > 0:
+                    cached += from_cache if from_cache < read else read
+            if written > 0:
+                output += written
             cost += cost_of(attempt, usage) or 0
-    return Bill(prompt, output, cost, cached) if is_known else None
+    return _new_tuple(Bill, (prompt, output, cost, cached)) if is_known else None
 
 
 def is_estimated(attempts: Iterable[Attempt]) -> bool:

@@ -50,6 +50,11 @@ def is_known(type: str) -> bool:
     return type in OURS or type in plugins()
 
 
+def is_built_in(type: str) -> bool:
+    """Return whether a type belongs to Lockgate, and not to a plugin."""
+    return type in OURS
+
+
 def get(type: str) -> Provider:
     """Return the provider of a type. Raise KeyError with a readable message if the type is unknown."""
     provider = _loaded.get(type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -17,7 +18,8 @@ def show(gateway: Gateway, reloader: Reloader) -> Callable[[Request], Awaitable[
     """Return the endpoint of GET /admin/config. Secrets are masked."""
 
     async def answer(request: Request) -> Response:
-        return json_response({**reloader.describe(), "config": masked(gateway.config)})
+        state, config = reloader.describe(), gateway.config
+        return await asyncio.to_thread(lambda: json_response({**state, "config": masked(config)}))
 
     return answer
 

@@ -57,8 +57,7 @@ def serve(config_path: str | None, workers: int, log: str, demo: bool, **over: A
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from gateway.server.gc_tuning import pause_collection
 
-    if workers == 1:
-        pause_collection()
+    pause_collection()
     from gateway.config import load as config
     from gateway.server.serve import run
 

@@ -11,7 +11,7 @@ from gateway.config.field_types import Lifetime, Size
 Scope = Literal["key", "team", "global"]
 
 
-class CacheConfig(Struct, frozen=True):
+class CacheConfig(Struct, frozen=True, gc=False):
     """The cache of a model: its answers are stored and sent again for equal requests."""
 
     ttl: Annotated[

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 
 from gateway.catalog.prices import price_of
@@ -13,7 +14,7 @@ from gateway.config.files import Files
 from gateway.config.issuer import policy_keys
 from gateway.config.issuer_check import check_name
 from gateway.config.key import KeyConfig, TeamConfig, model_limits
-from gateway.config.limit import RATE_FIELDS, LimitsConfig
+from gateway.config.limit import NO_LIMITS, RATE_FIELDS, LimitsConfig
 from gateway.config.passthrough_check import check_allowed_patterns
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.route import Ref, refs
@@ -61,6 +62,7 @@ def check_listeners(config: Config, problems: Problems) -> None:
 def check_keys(config: Config, problems: Problems) -> None:
     """Refuse duplicate keys, invalid names of keys and teams, and teams, models, patterns and providers that are not in the file."""
     seen: dict[str, str] = {}
+    is_known = cache(partial(_is_known_model, config))  # many keys may list the same models
     for name, key in config.keys.items():
         check_name(config, name, problems)
         first = seen.setdefault(key.hash, name)
@@ -71,20 +73,21 @@ def check_keys(config: Config, problems: Problems) -> None:
             problems.add_at_path(
                 path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}"
             )
-        _check_access(config, key, join("keys", name), problems)
+        if key.models is not None or key.passthrough is not None or key.bring_credentials or not key.budget_brought_credentials:
+            _check_access(config, key, join("keys", name), problems, is_known)
     for path, policy in policy_keys(config.issuers):
-        _check_access(config, policy, path, problems)
+        _check_access(config, policy, path, problems, is_known)
     for name, team in config.teams.items():
         if not name.strip() or not name.isprintable():
             problems.add_at_path(join("teams", name), "a team's name must be printable text")
-        _check_models(config, team.models, join("teams", name), problems)
+        _check_models(config, team.models, join("teams", name), problems, is_known)
         check_allowed_patterns(config, team.passthrough, join("teams", name), problems)
 
 
-def _check_access(config: Config, key: KeyConfig, where: str, problems: Problems) -> None:
+def _check_access(config: Config, key: KeyConfig, where: str, problems: Problems, is_known: Callable[[str], bool]) -> None:
     """Refuse a key or policy that names providers, models or patterns that the file does not have."""
     check_brought(config, key, where, problems)
-    _check_models(config, key.models, where, problems)
+    _check_models(config, key.models, where, problems, is_known)
     check_allowed_patterns(config, key.passthrough, where, problems)
 
 
@@ -95,11 +98,18 @@ def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
         problems.add_at_path(f"{path}.expires", f"the key expired at {ended}: set a later date, or remove expires")
 
 
-def _check_models(config: Config, models: Iterable[str] | None, where: str, problems: Problems) -> None:
+def _is_known_model(config: Config, model: str) -> bool:
+    """Return whether a name or pattern stands for a model in this file, or for one that a provider may have without it."""
+    is_prefix = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
+    is_named = model in config.models or is_prefix or matching_wildcard(model, config.models) is not None
+    return is_named or bool(_unnamed_targets(config, model))
+
+
+def _check_models(
+    config: Config, models: Iterable[str] | None, where: str, problems: Problems, is_known: Callable[[str], bool]
+) -> None:
     for index, model in enumerate(models or ()):
-        is_prefix = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
-        is_known = model in config.models or is_prefix or matching_wildcard(model, config.models) is not None
-        if not is_known and not _unnamed_targets(config, model):
+        if not is_known(model):
             path = join(f"{where}.models", model) if isinstance(models, dict) else f"{where}.models[{index}]"
             written = shorten(model) if isinstance(models, dict) else problems.source_text(path)
             problems.add_at_path(path, f"no model {written} in this file{suggest(model, config.models, 'models')}")
@@ -134,19 +144,17 @@ def check_store(config: Config, problems: Problems) -> None:
 
 def check_limits(config: Config, problems: Problems) -> None:
     """Refuse budgets for targets without a price, settings of targets that no call can reach, and windows that occur twice."""
-    blocks = _limits(config)
-    known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
-    for name, provider in () if config.expose_targets else config.providers.items():
-        if provider.discovery is not None:
-            continue
+    tuned = [] if config.expose_targets else [each for each in config.providers.items() if each[1].models and each[1].discovery is None]
+    known = {(ref.provider, ref.model) for ref in _targets(config, config.models)} if tuned else set()
+    for name, provider in tuned:
         used = [model for other, model in known if other == name]
         for model in provider.models:
             if not any(_may_be(model, each) for each in used):
                 path = join(join("providers", name) + ".models", model)
                 problems.add_at_path(path, f"no model leads to {name}/{model}{suggest(model, used, 'targets')}")
-    for path, limits, targets in blocks:
+    for path, limits, unpriced_targets in _limits(config):
         _check_windows(limits, path, problems)
-        unpriced = _unpriced(config, targets) if limits.spend else []
+        unpriced = unpriced_targets() if limits.spend else []
         if unpriced:
             have = "has no known price, so its cost" if len(unpriced) == 1 else "have no known prices, so their cost"
             where = ", ".join(dict.fromkeys(join(join("providers", ref.provider or ""), "prices") for ref in unpriced))
@@ -161,10 +169,39 @@ def _may_be(model: str, target: str) -> bool:
     return model == target or (bool(star) and model.startswith(start) and model[len(start) :].endswith(end))
 
 
-def _unpriced(config: Config, targets: Iterable[Ref]) -> list[Ref]:
-    """Return the targets without a known price, each once."""
-    owners = ((ref, config.providers.get(ref.provider or "")) for ref in dict.fromkeys(targets))
-    return [ref for ref, owner in owners if owner is not None and price_of(owner, ref.model) is None]
+class _Unpriced:
+    """The targets without a known price, each once. The targets of keys are looked up once for all keys that allow the same models."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._by_names: dict[tuple[str, ...] | None, list[Ref]] = {}
+
+    def allowed(self, models: Iterable[str] | None) -> list[Ref]:
+        """Return those that calls can reach if a key allows these names and patterns of models, or all if `models` is None."""
+        names = None if models is None else tuple(models)
+        found = self._by_names.get(names)
+        if found is None:
+            reached = self._all() if names is None else [ref for name in names for ref in _may_reach(self._config, name)]
+            found = self._by_names[names] = self.among(reached)
+        return found
+
+    def model(self, name: str) -> list[Ref]:
+        """Return those of a model."""
+        return self.among(_targets(self._config, [name]))
+
+    def provider(self, name: str) -> list[Ref]:
+        """Return those of a provider."""
+        return [ref for ref in self.allowed(None) if ref.provider == name]
+
+    def among(self, targets: Iterable[Ref]) -> list[Ref]:
+        """Return those among these targets."""
+        owners = ((ref, self._config.providers.get(ref.provider or "")) for ref in dict.fromkeys(targets))
+        return [ref for ref, owner in owners if owner is not None and price_of(owner, ref.model) is None]
+
+    def _all(self) -> list[Ref]:
+        config = self._config
+        unnamed = [Ref(name, "*") for name, one in config.providers.items() if config.expose_targets or one.discovery is not None]
+        return _targets(config, config.models) + unnamed
 
 
 def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
@@ -177,45 +214,27 @@ def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
             windows.add(rate.window)
 
 
-def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
-    """Return every limits block: its path, the block, and, for a budget, the targets that calls under this budget can reach."""
-    limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
-    everything = [Ref(name, "*") for name, one in config.providers.items() if config.expose_targets or one.discovery is not None]
+def _limits(config: Config) -> Iterator[tuple[str, LimitsConfig, Callable[[], list[Ref]]]]:
+    """Yield each block of limits that sets any: its path, the block, and how to find the targets without a price under a budget."""
+    unpriced = _Unpriced(config)
     keys = [*((join("keys", name), key) for name, key in config.keys.items()), *policy_keys(config.issuers)]
     teams = [(join("teams", name), team) for name, team in config.teams.items()]
-    blocks = [(where, key.models, key.limits, "limits") for where, key in keys]
-    blocks += [(where, key.models, key.limits_per_user, "limits_per_user") for where, key in keys]
-    blocks += [(where, team.models, team.limits, "limits") for where, team in teams]
     entries: list[tuple[str, KeyConfig | TeamConfig]] = [*keys, *teams]
     for where, entry in entries:
-        limited += [
-            (f"{join(f'{where}.models', model)}.limits", block, _may_reach(config, model) if block.spend else [])
-            for model, block in model_limits(entry).items()
-        ]
-    for where, models, limits, field in blocks:
-        targets: list[Ref] = []
-        if limits.spend and models is None:
-            targets = _targets(config, config.models) + everything
-        elif limits.spend:
-            targets = [ref for model in models or () for ref in _may_reach(config, model)]
-        limited.append((f"{where}.{field}", limits, targets))
-    for name, model in config.models.items():
-        targets = _targets(config, [name]) if model.limits.spend else []
-        limited.append((f"{join('models', name)}.limits", model.limits, targets))
-    used = _targets(config, config.models) + everything
+        for model, block in model_limits(entry).items():
+            yield f"{join(f'{where}.models', model)}.limits", block, partial(unpriced.allowed, (model,))
+        if entry.limits != NO_LIMITS:
+            yield f"{where}.limits", entry.limits, partial(unpriced.allowed, entry.models)
+        if isinstance(entry, KeyConfig) and entry.limits_per_user != NO_LIMITS:
+            yield f"{where}.limits_per_user", entry.limits_per_user, partial(unpriced.allowed, entry.models)
+    for name, own in config.models.items():
+        if own.limits != NO_LIMITS:
+            yield f"{join('models', name)}.limits", own.limits, partial(unpriced.model, name)
     for name, provider in config.providers.items():
-        limited.append(
-            (f"{join('providers', name)}.limits", provider.limits, [ref for ref in used if ref.provider == name])
-        )
-        for model_name, target in provider.models.items():
-            limited.append(
-                (
-                    f"{join(join('providers', name) + '.models', model_name)}.limits",
-                    target.limits,
-                    [Ref(name, model_name)],
-                )
-            )
-    return limited
+        where = join("providers", name)
+        yield f"{where}.limits", provider.limits, partial(unpriced.provider, name)
+        for model, target in provider.models.items():
+            yield f"{join(f'{where}.models', model)}.limits", target.limits, partial(unpriced.among, [Ref(name, model)])
 
 
 def _may_reach(config: Config, model: str) -> list[Ref]:

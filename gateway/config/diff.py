@@ -45,6 +45,20 @@ class Change(msgspec.Struct, frozen=True):
 
 def compare(old: Config, new: Config) -> list[Change]:
     """Return every difference: top-level settings first, then the sections in the order of SECTIONS."""
+    changes = _setting_changes(old, new)
+    before, after = fields_of(old), fields_of(new)
+    for section in SECTIONS:
+        changes += _entries(section, before[section][0], after[section][0])
+    return changes
+
+
+def restart_changes(old: Config, new: Config) -> list[Change]:
+    """Return the differences that need a restart, which are all at the top level."""
+    return [change for change in _setting_changes(old, new) if change.restart]
+
+
+def _setting_changes(old: Config, new: Config) -> list[Change]:
+    """Return the differences outside of SECTIONS."""
     before, after = fields_of(old), fields_of(new)
     changes = []
     for name in after:
@@ -54,14 +68,7 @@ def compare(old: Config, new: Config) -> list[Change]:
             is_fixed = _is_restart_only(path) and not _is_reread_password(old_value, new_value)
             restart = is_fixed or _switches_tls(path, old_value, new_value)
             changes.append(Change("changed", "", path, (_change_text(old_value, new_value, form),), restart))
-    for section in SECTIONS:
-        changes += _entries(section, before[section][0], after[section][0])
     return changes
-
-
-def restart_changes(old: Config, new: Config) -> list[Change]:
-    """Return the differences that need a restart."""
-    return [change for change in compare(old, new) if change.restart]
 
 
 def keep_restart_only(new: Config, running: Config) -> Config:

@@ -117,6 +117,7 @@ class ModelReader:
         self._reader = reader
         self._routes = routes
         self._kind = struct_type(ModelConfig)
+        self._settings_kind = mi.StructType(self._kind.cls, tuple(field for field in self._kind.fields if field.name != "targets"))
 
     def read(self, node: Node, path: str, name: str) -> Any:
         """Return a ModelConfig, or BAD."""
@@ -140,9 +141,8 @@ class ModelReader:
             route = None
         else:
             route = self._routes.read(entry.value, join(path, "targets"), name)
-        rest = mi.StructType(self._kind.cls, tuple(field for field in self._kind.fields if field.name != "targets"))
         self._reader.read_ref = partial(self._routes.read_mirror, model=name)
-        values, _ = self._reader.fields(mapping, rest, path)
+        values, _ = self._reader.fields(mapping, self._settings_kind, path)
         return BAD if route is None else ModelConfig(name=name, targets=route, **values)
 
     def _has_settings(self, node: Node) -> bool:

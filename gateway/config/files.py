@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Container, Iterable, Mapping
-from hashlib import blake2b
+import time
+from collections.abc import Callable, Container, Iterable, Mapping
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
+
+import msgspec
 
 from gateway.config.secret import Secret, read_secret
 from gateway.config.yamlfile import MAX_BYTES
 
 MAX_SECRET_BYTES = 1 << 20
 MISSING = "missing"
+SETTLE_S = 2.0
+"""Time after which a file whose status is unchanged counts as settled. Some file systems round the times of files to 2 seconds."""
 
 
 class Files:
@@ -69,11 +75,47 @@ def fingerprint(path: str) -> str:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
         with open(path, "rb") as file:
-            return blake2b(file.read(MAX_BYTES + 1), digest_size=16).hexdigest()
+            return file_digest(file, partial(blake2b, digest_size=16)).hexdigest()
     except (OSError, ValueError):
         return MISSING
 
 
-def fingerprints(paths: Iterable[str]) -> dict[str, str]:
-    """Return the current fingerprints of several files."""
-    return {path: fingerprint(path) for path in paths}
+def _status_of(path: str) -> tuple[int, ...] | None:
+    """Return the device, inode, size and times of a file, one of which differs after every change, or None if it is inaccessible."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class _Watched(msgspec.Struct):
+    status: tuple[int, ...] | None
+    since: float
+    """The time at which this status was first seen."""
+    digest: str
+    is_settled: bool = False
+
+
+class Watch:
+    """Fingerprints of files that are checked often: a file is read only after its status has changed, and once more when it has settled."""
+
+    def __init__(self, read: Callable[[str], str] = fingerprint, clock: Callable[[], float] = time.monotonic) -> None:
+        self._read = read
+        self._clock = clock
+        self._files: dict[str, _Watched] = {}
+
+    def fingerprints(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the current fingerprints of these files, and forget all other files."""
+        self._files = {path: self._checked(path) for path in paths}
+        return {path: file.digest for path, file in self._files.items()}
+
+    def _checked(self, path: str) -> _Watched:
+        status, now, known = _status_of(path), self._clock(), self._files.get(path)
+        if known is None or known.status != status:
+            return _Watched(status, now, self._read(path))
+        if not known.is_settled:
+            # Two writes in quick succession may leave the same status, so the file is also read some time after its last change.
+            known.is_settled = now - known.since >= SETTLE_S
+            known.digest = self._read(path)
+        return known

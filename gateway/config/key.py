@@ -11,7 +11,7 @@ from gateway.config.field_types import KEY_HASH_EXAMPLE, STRICT_DESCRIPTION, Key
 from gateway.config.limit import LimitsConfig
 
 
-class ModelAccess(Struct, frozen=True):
+class ModelAccess(Struct, frozen=True, gc=False):
     """Settings of a key or team for a model, or for the models of a pattern."""
 
     limits: Annotated[
@@ -30,7 +30,7 @@ _Models = tuple[Annotated[str, Meta(min_length=1)], ...] | dict[str, ModelAccess
 _Patterns = tuple[Annotated[str, Meta(min_length=1)], ...]
 
 
-class TeamConfig(Struct, frozen=True):
+class TeamConfig(Struct, frozen=True, gc=False):
     """A group of keys with common limits and models."""
 
     name: Name
@@ -66,7 +66,7 @@ class TeamConfig(Struct, frozen=True):
     ] = None
 
 
-class KeyConfig(Struct, frozen=True):
+class KeyConfig(Struct, frozen=True, gc=False):
     """A virtual key: the credential of a caller, with its models and limits."""
 
     name: Name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -25,14 +26,14 @@ RATE_PATTERN = r"\d+(?:\.\d+)?[kMG]?/(?:s|min|h|day)"
 SPEND_PATTERN = r"\d+(?:\.\d+)? ?USD/(?:day|week|month|total)"
 
 
-class Rate(msgspec.Struct, frozen=True):
+class Rate(msgspec.Struct, frozen=True, gc=False):
     """An amount per window. Amounts of money are in nano-dollars."""
 
     amount: int
     window: str
 
 
-class HedgeDelay(msgspec.Struct, frozen=True):
+class HedgeDelay(msgspec.Struct, frozen=True, gc=False):
     """The delay before a hedge: a fixed time, or a quantile (`share`) of the target's latency."""
 
     seconds: float | None = None
@@ -42,6 +43,7 @@ class HedgeDelay(msgspec.Struct, frozen=True):
         return f"{self.seconds:g} s" if self.share is None else f"p{self.share * 100:g}"
 
 
+@lru_cache(1024)
 def read_rate(text: str) -> Rate:
     """Read a rate such as `600/min`, `200k/min` or `1.5M/day`."""
     expected = "expected a rate such as 600/min, 200k/min or 1M/day"
@@ -62,6 +64,7 @@ def read_rate(text: str) -> Rate:
     return Rate(int(amount), window)
 
 
+@lru_cache(1024)
 def read_spend(text: str) -> Rate:
     """Read a budget such as `50 USD/month` or `200 USD/total`, as nano-dollars."""
     expected = "expected an amount such as 50 USD/month or 2.50 USD/day"
@@ -112,7 +115,7 @@ _Rates = Annotated[tuple[Rate, ...], Meta(extra={"form": "rate"})]
 _Spends = Annotated[tuple[Rate, ...], Meta(extra={"form": "spend"})]
 
 
-class LimitsConfig(Struct, frozen=True):
+class LimitsConfig(Struct, frozen=True, gc=False):
     """Upper limits on usage. Rates have sliding windows; a budget is counted per calendar day, week or month, or in total.
 
     A kind may have several limits with different windows, which all apply: `requests: [10/s, 600/min]`.
@@ -172,3 +175,6 @@ class LimitsConfig(Struct, frozen=True):
             examples=[True],
         ),
     ] = False
+
+
+NO_LIMITS = LimitsConfig()

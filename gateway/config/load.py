@@ -122,6 +122,7 @@ def parse(
     routes = RouteReader(problems, reader.text)
     reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
     config = reader.read(root, struct_type(Config), "")
+    reader.special, reader.read_ref = {}, None  # a cycle would keep the whole tree in memory until a garbage collection
     if isinstance(config, Config):
         config = with_overlay(_apply_overrides(replace(config, path=path), overrides), reader.files, problems)
         config = with_key_sets(config, reader.files, problems)

@@ -15,7 +15,7 @@ _Tokens = Annotated[int, Meta(ge=1)]
 FallbackCondition = Literal["content_filter", "invalid_request"]
 
 
-class ContextConfig(Struct, frozen=True):
+class ContextConfig(Struct, frozen=True, gc=False):
     """Handling of conversations that exceed the context window.
 
     Without these settings, the provider decides.
@@ -65,7 +65,7 @@ class ContextConfig(Struct, frozen=True):
     ] = None
 
 
-class MirrorConfig(Struct, frozen=True):
+class MirrorConfig(Struct, frozen=True, gc=False):
     """Copies of a model's calls, sent to another target. The responses to the copies are discarded.
 
     Callers do not wait for the copies and do not pay for them.
@@ -95,7 +95,7 @@ class MirrorConfig(Struct, frozen=True):
     timeout: Annotated[Duration, Meta(description="Maximum time for one copy.", examples=["30s"])] = 60.0
 
 
-class HedgeConfig(Struct, frozen=True):
+class HedgeConfig(Struct, frozen=True, gc=False):
     """A second attempt at the next target if the first attempt is slow.
 
     The answer that begins first is used; both attempts are billed.
@@ -115,7 +115,7 @@ class HedgeConfig(Struct, frozen=True):
     ] = 0.05
 
 
-class ModelSettings(Struct, frozen=True, kw_only=True):
+class ModelSettings(Struct, frozen=True, gc=False, kw_only=True):
     """Settings of a model that also apply to the models it leads to.
 
     If a setting is None, the setting of the next model on the route applies, else that of the provider.
@@ -218,7 +218,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     ] = None
 
 
-class ModelConfig(ModelSettings, frozen=True):
+class ModelConfig(ModelSettings, frozen=True, gc=False):
     """A model that callers can ask for: its targets, load balancing, limits and settings."""
 
     name: Name

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.config.yamlfile import Place
+from gateway.config.yamlfile import Node, Place, Scalar
 
 MAX_SHOWN_PROBLEMS = 50  # further problems are only counted, so that a hostile file cannot fill a log
 
@@ -79,24 +79,23 @@ class Problems:
     def __init__(self, file: str) -> None:
         self.file = file
         self._found: dict[Problem, None] = {}
-        self._places: dict[str, Place] = {}
-        self._written: dict[str, str] = {}
+        self._nodes: dict[str, Node] = {}
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def remember(self, path: str, place: Place, written: str = "") -> None:
+    def remember(self, path: str, node: Node) -> None:
         """Remember where `path` is written, and the text of its value before variables are inserted: a variable may hold a secret."""
-        self._places[path] = place
-        self._written[path] = written
+        self._nodes[path] = node
 
     def is_written(self, path: str) -> bool:
         """Return whether the file contains this path."""
-        return path in self._places
+        return path in self._nodes
 
     def source_text(self, path: str) -> str:
         """Return a value as it is written in the file, shortened and printable."""
-        return shorten(self._written.get(path, ""))
+        node = self._nodes.get(path)
+        return shorten(node.text if isinstance(node, Scalar) else "")
 
     def add(self, place: Place, path: str, message: str) -> None:
         """Add a problem at a known place."""
@@ -108,9 +107,9 @@ class Problems:
         If the file does not contain the path, the problem is placed at the nearest parent, else at the start of the file.
         """
         known = path
-        while known and known not in self._places:
+        while known and known not in self._nodes:
             known = known.rpartition(".")[0]
-        self.add(self._places.get(known, Place(1, 1)), path, message)
+        self.add(self._nodes[known].place if known in self._nodes else Place(1, 1), path, message)
 
     @property
     def in_order(self) -> list[Problem]:

@@ -15,7 +15,7 @@ from gateway.config.node_shape import has_shape
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
 from gateway.config.secret import AbsentError, Secret, Url, check_secret, expand_variables
-from gateway.config.struct_types import keys_of
+from gateway.config.struct_types import Layout, layout_of, members, unwrap
 from gateway.config.yamlfile import Mapping as MappingNode
 from gateway.config.yamlfile import Node, Scalar, Sequence, describe_node
 
@@ -52,6 +52,8 @@ class Reader:
 
     def text(self, node: Scalar, path: str) -> str | None:
         """Return the text of a scalar with variables inserted. If a variable is missing or malformed, report it and return None."""
+        if "${" not in node.text:
+            return node.text
         try:
             return expand_variables(node.text, self._environ)
         except ValueError as error:
@@ -67,10 +69,12 @@ class Reader:
 
     def read(self, node: Node, kind: mi.Type, path: str, name: str = "") -> Any:
         """Return the value of `node` as type `kind`, or BAD. `name` is the key of the entry that is read."""
-        self.problems.remember(path, node.place, node.text if isinstance(node, Scalar) else "")
-        extra: dict[str, Any] = {}
-        while isinstance(kind, mi.Metadata):
-            extra, kind = {**(kind.extra or {}), **extra}, kind.type
+        self.problems.remember(path, node)
+        extra, kind = unwrap(kind)
+        return self._typed(node, kind, extra, path, name)
+
+    def _typed(self, node: Node, kind: mi.Type, extra: dict[str, Any], path: str, name: str = "") -> Any:
+        """Read a value of a type whose metadata has the keys `extra`."""
         if isinstance(kind, mi.UnionType):
             return self._optional(node, kind, extra, path)
         if "form" in extra:
@@ -86,13 +90,11 @@ class Reader:
 
     def _optional(self, node: Node, kind: mi.UnionType, extra: dict[str, Any], path: str) -> Any:
         """Read a union. None in a union stands for a missing key. The first type that fits is used."""
-        others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
-        others.sort(key=lambda each: isinstance(each, mi.StrType))  # text last, because it accepts every value
-        fitting = [each for each in others if has_shape(node, each)]
-        if len(fitting) == 1:
-            return self.read(node, mi.Metadata(fitting[0], None, extra), path)  # the problems of the only fitting type are more precise
-        if len(others) == 1 or "form" in extra:
-            return self.read(node, mi.Metadata(others[0], None, extra), path)
+        others = members(kind)
+        fitting = [each for each in others if has_shape(node, each)] if len(others) > 1 else others
+        if len(fitting) == 1 or "form" in extra:  # the problems of the only fitting type are more precise
+            own, inner = unwrap(fitting[0] if len(fitting) == 1 else others[0])
+            return self._typed(node, inner, {**own, **extra}, path)
         absent = len(self.absent or ())
         for each in others:
             trial = Reader(Problems(self.problems.file), self._environ, self._folder, self.files, self.absent)
@@ -128,14 +130,14 @@ class Reader:
             field = next(each for each in kind.fields if each.name == short)
             value = self.read(node, field.type, path)
             return BAD if value is BAD else _build(kind, {short: value}, name)
-        if _is_empty(node):
+        if isinstance(node, Scalar) and node.null:
             return self.reject(node, path, "expected a mapping, got nothing: write {} to use all defaults")
         mapping = self.mapping(node, path)
         if mapping is None:
             return BAD
-        fields = keys_of(kind)
-        self.report_unknown_keys(mapping, path, fields)
-        values, _ = self.fields(mapping, kind, path)
+        layout = layout_of(kind)
+        self.report_unknown_keys(mapping, path, layout.keys)
+        values, _ = self._fields(mapping, layout, path)
         return _build(kind, values, name)
 
     def fields(self, mapping: MappingNode, kind: mi.StructType, path: str) -> tuple[dict[str, Any], bool]:
@@ -144,25 +146,25 @@ class Reader:
         An invalid required field is None, so that later checks can run; a Config with a problem is never returned. A key
         without a value is a mistake (a forgotten limit would mean no limit), except for mappings of names to entries.
         """
+        return self._fields(mapping, layout_of(kind), path)
+
+    def _fields(self, mapping: MappingNode, layout: Layout, path: str) -> tuple[dict[str, Any], bool]:
         values: dict[str, Any] = {}
+        for key, entry in mapping.entries.items():
+            field = layout.keys.get(key)
+            if field is None:
+                continue
+            where, node = join(path, key), entry.value
+            is_missing = isinstance(node, Scalar) and node.null and not _may_be_empty(field.type)
+            value = self._nothing(node, field, where) if is_missing else self.read(node, field.type, where)
+            if value is not BAD:
+                values[field.name] = value
         complete = True
-        for key, field in keys_of(kind).items():
-            entry = mapping.entries.get(key)
-            if entry is not None:
-                empty = _is_empty(entry.value) and not _may_be_empty(field.type)
-                value = (
-                    self._nothing(entry.value, field, join(path, key))
-                    if empty
-                    else self.read(entry.value, field.type, join(path, key))
-                )
-                if value is not BAD:
-                    values[field.name] = value
-                    continue
-            elif field.required:
-                self.problems.add(mapping.place, join(path, key), "missing")
-            if field.required:
-                values[field.name] = None
-                complete = False
+        for key, field in layout.required:
+            if field.name not in values:
+                values[field.name], complete = None, False
+                if key not in mapping.entries:
+                    self.problems.add(mapping.place, join(path, key), "missing")
         return values, complete
 
     def _nothing(self, node: Node, field: mi.Field, path: str) -> Any:
@@ -171,9 +173,8 @@ class Reader:
 
     def report_unknown_keys(self, mapping: MappingNode, path: str, known: Mapping[str, Any]) -> None:
         """Report keys that are not in `known`."""
-        for key, entry in mapping.entries.items():
-            if key in known:
-                continue
+        for key in () if mapping.entries.keys() <= known.keys() else mapping.entries.keys() - known.keys():
+            entry = mapping.entries[key]
             is_stdio = path.startswith("mcp.") and key in STDIO_KEYS
             self.problems.add(entry.place, join(path, key), STDIO_REFUSED if is_stdio else "unknown key" + suggest(key, known))
 
@@ -182,11 +183,14 @@ class Reader:
         if mapping is None:
             return BAD
         values = {}
+        extra, value_type = unwrap(kind.value_type)
         for key, entry in mapping.entries.items():
-            self.problems.remember(join(path, key), entry.place)
-            value = self.read(entry.value, kind.value_type, join(path, key), key)
+            where = join(path, key)
+            name = key[:1] + key[1:]  # a copy, because few remaining strings of the tree would keep most of its memory occupied
+            self.problems.remember(where, entry.value)
+            value = self._typed(entry.value, value_type, extra, where, name)
             if value is not BAD:
-                values[key] = value
+                values[name] = value
         return values
 
     def _list(self, node: Node, kind: mi.VarTupleType | mi.ListType, path: str) -> Any:
@@ -269,12 +273,8 @@ class Reader:
             if isinstance(value, Url):
                 value.path = secret.path
             return value
-        if (
-            ":" in text.partition("@")[0].partition("//")[2]
-            and "@" in text
-            and "${" not in written
-            and FORMATS[form].may_hold_secret
-        ):
+        has_password = FORMATS[form].may_hold_secret and "@" in text and ":" in text.partition("@")[0].partition("//")[2]
+        if has_password and "${" not in written:
             raise ValueError("do not write the password into this file: use ${NAME}")
         return FORMATS[form].read(text)
 
@@ -327,17 +327,11 @@ class Reader:
 
 
 def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
-    if any(field.name == "name" and "name" not in keys_of(kind) for field in kind.fields):
+    if layout_of(kind).has_name:
         values["name"] = name
     return kind.cls(**values)
 
 
-def _is_empty(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.null
-
-
 def _may_be_empty(kind: mi.Type) -> bool:
     """Return whether a key of this type may have no value. For a mapping, that means an empty one."""
-    while isinstance(kind, mi.Metadata):
-        kind = kind.type
-    return isinstance(kind, mi.DictType | mi.AnyType)
+    return isinstance(unwrap(kind)[1], mi.DictType | mi.AnyType)

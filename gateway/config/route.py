@@ -22,7 +22,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 """Maximum number of attempts for one call if `attempts` is not set."""
 
 
-class Ref(msgspec.Struct, frozen=True, tag=True):
+class Ref(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A target (`provider` and the model's name there), or another model in the file (`provider` is None)."""
 
     provider: str | None
@@ -35,13 +35,13 @@ class Ref(msgspec.Struct, frozen=True, tag=True):
         return f"{name}@{self.replica}" if self.replica else name
 
 
-class Split(msgspec.Struct, frozen=True, tag=True):
+class Split(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A choice of one target, by weight."""
 
     choices: tuple[tuple[Ref, float], ...]
 
 
-class Order(msgspec.Struct, frozen=True, tag=True):
+class Order(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A sequence of targets: if one target fails, the next one is tried."""
 
     steps: tuple[Ref | Split, ...]
@@ -61,13 +61,22 @@ def refs(route: Route) -> Iterator[Ref]:
             yield from refs(step)
 
 
-class Mention(msgspec.Struct, frozen=True):
-    """A target or model in the file, and its place there."""
+class Mention(msgspec.Struct, frozen=True, gc=False):
+    """A target or model in the file, and where it is written."""
 
     ref: Ref
-    place: Place
+    node: Scalar
     path: str
-    written: str
+
+    @property
+    def place(self) -> Place:
+        """The place in the file."""
+        return self.node.place
+
+    @property
+    def written(self) -> str:
+        """The text in the file, for messages."""
+        return shorten(self.node.text)
 
 
 class RouteReader:
@@ -160,7 +169,7 @@ class RouteReader:
         if slash and model.count("*") > 1:
             self._problems.add(node.place, path, "a target may have only one '*'")
             return None
-        mentions.append(Mention(ref, node.place, path, shorten(node.text)))
+        mentions.append(Mention(ref, node, path))
         return ref
 
     def check_names(self, providers: set[str], models: set[str]) -> None:

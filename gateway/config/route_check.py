@@ -18,6 +18,8 @@ MAX_HEDGE_BUDGET = 0.05
 def check_routes(config: Config, problems: Problems) -> None:
     """Refuse model settings that have no effect, or contradict each other or the route."""
     for name, model in config.models.items():
+        if model == ModelConfig(name=model.name, targets=model.targets):
+            continue  # a route without settings
         _check_retries(model, join("models", name), problems)
         check_times(model, join("models", name), problems)
         if model.targets is not None:

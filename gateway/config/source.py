@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import msgspec
 
 from gateway.config import load as configuration
-from gateway.config.files import Files, fingerprint, fingerprints
+from gateway.config.files import Files, Watch, fingerprint
 from gateway.config.load import BUILT_IN, Config, Overrides
 
 
@@ -60,6 +60,7 @@ class ConfigSource:
         self._environ = environ
         self.fingerprints: dict[str, str] = {}
         """Fingerprints at the last reading, whether it succeeded or not."""
+        self._watch = Watch()
 
     def read(self) -> LoadedConfig:
         """Read the file, and return its configuration. Raise ConfigError if the configuration is invalid."""
@@ -79,7 +80,7 @@ class ConfigSource:
         """Return the current fingerprints, or an empty dict if nothing has changed since the last reading."""
         if self.path == BUILT_IN:
             return {}
-        now = fingerprints(self.fingerprints)
+        now = self._watch.fingerprints(self.fingerprints)
         return now if now != self.fingerprints else {}
 
     def _fingerprint(self) -> str:

@@ -83,8 +83,8 @@ class LaneCall(TranslatedCaller):
     """A call and its caller, while no task serves the call."""
 
     __slots__ = (
-        "_admission", "_body", "_call", "_costs", "_decision", "_exchange", "_limits", "_opening", "_own_cycle", "_pipeline",
-        "_reads_on", "_route", "_sent", "_stream", "_target_decision",
+        "_admission", "_body", "_call", "_costs", "_decision", "_exchange", "_is_read_soon", "_limits", "_opening", "_own_cycle",
+        "_pipeline", "_reads_on", "_route", "_sent", "_stream", "_target_decision",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, cycle: RequestCycle, call: Call, route: Route) -> None:
@@ -105,6 +105,8 @@ class LaneCall(TranslatedCaller):
         """Sends the request on a new connection."""
         self._sent: SentRequest | None = None
         self._stream: UpstreamStream | None = None
+        self._is_read_soon = False
+        """Whether the next round reads the part of the response that has arrived."""
         self._reads_on = False
         """Whether the connection is read although the caller's next request has arrived."""
 
@@ -161,6 +163,8 @@ class LaneCall(TranslatedCaller):
             waiter, self._target_decision = self._target_decision, None
             waiter.future = asyncio.get_running_loop().create_future()
             self._continue(partial(self._await_target_decision, waiter.future))
+        elif self._exchange is None:
+            self._continue(self._attempt)
         else:
             self._continue_attempt()
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from uvicorn.server import ServerState
 
 from gateway.http.flow_control import FlowControl
+from gateway.http.rounds import Rounds
 
 App = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
@@ -54,6 +55,7 @@ class Connection(Protocol):
     server_state: ServerState
     tasks: set[asyncio.Task[None]]
     fast_call: FastCall | None
+    rounds: Rounds
 
     def on_response_complete(self) -> None:
         """Start the next request that is waiting, read the rest of the answered request's body, or send a rejection that is waiting."""
@@ -132,6 +134,11 @@ class RequestCycle:
             self.send_heartbeat = None  # the function refers to this cycle
             if not self.response_complete and not self.disconnected:
                 self._fail()
+
+    @property
+    def rounds(self) -> Rounds:
+        """The rounds that run the steps of this process's calls."""
+        return self._connection.rounds
 
     def forget_headers(self) -> None:
         """Free the headers of the request, which have been read."""

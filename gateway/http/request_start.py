@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.http.cycle import FastCall, RequestCycle
+from gateway.http.rounds import START, Rounds
 from gateway.http.upgrade import UpgradableConnection
 
 MAX_WAIT_S = 0.02
@@ -23,11 +24,13 @@ ServeFast = Callable[[RequestCycle], bool]
 class StartingConnection(UpgradableConnection):
     """A connection that starts calls: in `serve_fast` if that function serves the request, else in a task that runs the application."""
 
-    __slots__ = ("_serve_fast", "_wait", "fast_call", "ready")
+    __slots__ = ("_serve_fast", "_wait", "fast_call", "ready", "rounds")
 
-    def __init__(self, *args: Any, serve_fast: ServeFast | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, serve_fast: ServeFast | None = None, rounds: Rounds | None = None, **kwargs: Any) -> None:
+        """`rounds` runs `serve_fast` and the steps of the calls that it serves. All connections of a process share it."""
         super().__init__(*args, **kwargs)
         self._serve_fast = serve_fast
+        self.rounds = rounds or Rounds()
         self.fast_call: FastCall | None = None
         """The call that is served without a task, if there is one."""
         self.ready: RequestCycle | None = None
@@ -39,20 +42,32 @@ class StartingConnection(UpgradableConnection):
 
         `is_alone`: the request is valid, and no other request follows it.
         """
-        if is_alone and cycle.more_body and self._awaits_body(cycle):
+        if is_alone and self._serve_fast is not None and not (cycle.more_body or cycle.disconnected):
+            self.rounds.add(START, self._start_whole)
+        elif is_alone and cycle.more_body and self._awaits_body(cycle):
             if self._wait is None:
                 self._wait = asyncio.get_running_loop().call_later(MAX_WAIT_S, self.start_call)
-            return
-        self.start_call(is_whole=is_alone and not (cycle.more_body or cycle.disconnected))
+        else:
+            self.start_call()
 
-    def start_call(self, *, is_whole: bool = False) -> None:
-        """Start the call of the request `ready`, if it is set."""
+    def start_call(self) -> None:
+        """Start the call of the request `ready`, if it is set, in a task."""
+        cycle = self._take_ready()
+        if cycle is not None:
+            cycle.start_task(self.app)
+
+    def _start_whole(self) -> None:
+        """Start the call of a complete request, unless it has been started in a task meanwhile."""
+        cycle = self._take_ready()
+        if cycle is not None and not (self._serve_fast is not None and self._serve_fast(cycle)):
+            cycle.start_task(self.app)
+
+    def _take_ready(self) -> RequestCycle | None:
         cycle, self.ready = self.ready, None
         if self._wait is not None:
             self._wait.cancel()
             self._wait = None
-        if cycle is not None and not (is_whole and self._serve_fast is not None and self._serve_fast(cycle)):
-            cycle.start_task(self.app)
+        return cycle
 
     def _awaits_body(self, cycle: RequestCycle) -> bool:
         if self._serve_fast is None or cycle.expects_continue or cycle.disconnected:

@@ -19,7 +19,7 @@ KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 class Keys:
     """The virtual keys of one configuration and the run-time keys, indexed by SHA-256 digest.
 
-    A lookup by digest takes the same time for every key, so its duration reveals nothing about a key.
+    Lookups are by digest, so their duration reveals nothing about a key.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class Keys:
         self._clock = clock
         self.tokens = tokens
         self._configured = keys
-        self._keys = keys
+        self._runtime_keys: Mapping[bytes, VirtualKey] = {}
+        self._used: dict[bytes, VirtualKey] = {}
+        """The keys that have been looked up."""
         self.open_to_all = open_to_all
         self._is_complete = True
 
@@ -46,7 +48,8 @@ class Keys:
 
         If `complete` is false, the key store has not been read yet, and an unknown key may be valid.
         """
-        self._keys = {**runtime_keys, **self._configured}
+        self._runtime_keys = runtime_keys
+        self._used = {}
         self._is_complete = complete
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
@@ -66,7 +69,7 @@ class Keys:
             what = "The Authorization header is not 'Bearer KEY'" if has_header else "The API key is missing"
             raise Unauthorized(f"{what}. Send 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
         digest = hashlib.sha256(token).digest()
-        key = self._keys.get(digest)
+        key = self._used.get(digest) or self._find(digest)
         if key is None and self.tokens is not None and is_token(token):
             return self.tokens.authenticate(token, digest)
         if key is None and not self._is_complete:
@@ -82,6 +85,12 @@ class Keys:
             if key.replaced_until is not None and now >= key.replaced_until:
                 raise SecretReplacedError(key)
             raise KeyRejectedError(f"The key '{key.name}' has expired. Ask the operator for a new key.", key, code="key_expired")
+        return key
+
+    def _find(self, digest: bytes) -> VirtualKey | None:
+        key = self._configured.get(digest) or self._runtime_keys.get(digest)
+        if key is not None:
+            self._used[digest] = key
         return key
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
@@ -101,6 +110,8 @@ def api_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     key: bytes | None = None
     for name, value in headers:
         if name == b"authorization":
+            if value[:7] == b"Bearer " and (token := value[7:].strip()):  # the usual spelling
+                return token
             scheme, _, token = value.partition(b" ")
             if scheme.lower() == b"bearer" and (token := token.strip()):
                 return token

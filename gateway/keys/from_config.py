@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from gateway.config.key import DEFAULT_PRIORITY, KeyConfig, TeamConfig
@@ -19,19 +19,34 @@ def keys_of(config: Config, sources: Mapping[str, IssuerKeys]) -> Keys:
 
     `sources` are the public keys of its issuers, by the issuer's name.
     """
-    keys = virtual_keys(config.keys.values(), config.teams)
+    keys = VirtualKeys(config.keys.values(), config.teams)
     tokens = TokenCallers(config, sources, virtual_key) if config.issuers else None
     return Keys(keys, open_to_all=not config.requires_keys, tokens=tokens)
 
 
-def virtual_keys(
-    keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig], replaced: Mapping[str, float] = MappingProxyType({})
-) -> dict[bytes, VirtualKey]:
-    """Return virtual keys by digest. A key whose team is not in `teams` is disabled.
+class VirtualKeys(Mapping[bytes, VirtualKey]):
+    """The virtual keys of some entries by digest. Each is made when it is looked up, because of many keys usually few are used."""
 
-    `replaced` maps the hashes of replaced secrets to the Unix times in seconds at which their grace periods end.
-    """
-    return {bytes.fromhex(key.hash.removeprefix("sha256:")): virtual_key(key, teams, replaced.get(key.hash)) for key in keys}
+    def __init__(
+        self, keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig], replaced: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """A key whose team is not in `teams` is disabled.
+
+        `replaced` maps the hashes of replaced secrets to the Unix times in seconds at which their grace periods end.
+        """
+        self._entries = {key.hash: key for key in keys}
+        self._teams = teams
+        self._replaced = replaced
+
+    def __getitem__(self, digest: bytes) -> VirtualKey:
+        key = self._entries[f"sha256:{digest.hex()}"]
+        return virtual_key(key, self._teams, self._replaced.get(key.hash))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (bytes.fromhex(hash.removeprefix("sha256:")) for hash in self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig], replaced_until: float | None = None) -> VirtualKey:

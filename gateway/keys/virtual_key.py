@@ -13,7 +13,7 @@ from gateway.store.from_config import ModelLimits
 from gateway.store.limit import Limit
 
 
-class VirtualKey(msgspec.Struct, frozen=True):
+class VirtualKey(msgspec.Struct, frozen=True, gc=False):
     """A key that this gateway issued, or the token of an issuer that the gateway accepts.
 
     `expires` is a Unix time in seconds. `limits` are those of the key and of its team.

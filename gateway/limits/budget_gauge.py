@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal, needs_of
+from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal
+from gateway.store.limit_set import limit_set
 from gateway.store.memory import BUSY_RETRY_S
 
 MAX_READ = 500
@@ -27,6 +28,7 @@ MAX_BUDGETS = 5000
 
 The number of budgets needs a limit, because every caller with a token may have its own budget.
 """
+Declared: TypeAlias = Callable[[Collection[str]], Iterable[Limit]]
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
@@ -53,8 +55,8 @@ class BudgetGauge:
         """Usage read since the last call of `take_news`, by key."""
         self._refusals: dict[str, LimitUsage] = {}
         """Budgets that refused a call since the last call of `take_news`, by key."""
-        self._unchecked: set[str] = set()
-        """Keys of budgets that may have another amount now, or may no longer exist."""
+        self._unchecked: dict[str, str] = {}
+        """Owners of budgets that may have another amount now, or may no longer exist, by key of the budget."""
         self._successor: BudgetGauge | None = None
 
     def hand_over(self, successor: BudgetGauge) -> None:
@@ -66,11 +68,11 @@ class BudgetGauge:
 
     def recheck(self) -> None:
         """Let the next refresh find out which of the known budgets still exist, and their amounts."""
-        self._unchecked |= self._noted.keys() | {key for _, key in self._shares}
+        self._unchecked |= {limit.key: limit.owner for limit in self._noted.values()} | {key: owner for owner, key in self._shares}
 
     def note(self, limits: Sequence[Limit]) -> None:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
-        if not needs_of(tuple(limits)).has_budgets:
+        if not limit_set(limits).needs.has_budgets:
             return
         if self._successor is not None:
             self._successor._inherit(limits)
@@ -86,13 +88,13 @@ class BudgetGauge:
         if self._successor is not None:
             self._successor._inherit(limits)
         elif len(self._unchecked) < MAX_BUDGETS:
-            self._unchecked |= {limit.key for limit in limits if limit.kind == "spend"}
+            self._unchecked |= {limit.key: limit.owner for limit in limits if limit.kind == "spend"}
 
-    def _check_known(self, declared: Iterable[Limit]) -> None:
+    def _check_known(self, declared: Declared) -> None:
         """Note the unchecked budgets that are declared, and forget the others, except those of callers with tokens."""
-        unchecked, self._unchecked = self._unchecked, set()
-        found = {limit.key: limit for limit in declared if limit.key in unchecked}
-        gone = unchecked - found.keys()
+        unchecked, self._unchecked = self._unchecked, {}
+        found = {limit.key: limit for limit in declared(dict.fromkeys(unchecked.values())) if limit.key in unchecked}
+        gone = unchecked.keys() - found.keys()
         self._shares = {at: shares for at, shares in self._shares.items() if at[1] not in gone or _may_have_token(at[0])}
         self._noted = {key: limit for key, limit in self._noted.items() if key not in gone or _may_have_token(limit.owner)}
         self.note(list(found.values()))
@@ -120,13 +122,13 @@ class BudgetGauge:
         refusals, self._refusals = self._refusals, {}
         return list(news.values()), list(refusals.values())
 
-    async def refresh(self, limiter: Limiter, declared: Callable[[], Iterable[Limit]] = tuple) -> None:
+    async def refresh(self, limiter: Limiter, declared: Declared = lambda owners: ()) -> None:
         """Read the usage of the noted budgets. If the store fails or is slow, keep the known shares, and read the usage next time.
 
-        `declared` returns the limits that exist now. This function is called only after a change of the configuration or of run-time keys.
+        `declared` returns the limits that some owners have now. It is called only after a change of the configuration or of run-time keys.
         """
         if self._unchecked:
-            self._check_known(declared())
+            self._check_known(declared)
         if not self._noted:
             return
         asked = dict(islice(self._noted.items(), MAX_READ))

@@ -29,11 +29,11 @@ from gateway.store.limit import (
     Reservation,
     has_strict_limit,
     needed_estimates,
-    needs_of,
 )
+from gateway.store.limit_set import LimitSet, limit_set
 from gateway.store.memory import MemoryLimiter
 from gateway.tokens.copies import prompt_copies
-from gateway.tokens.estimate import output_cap, requested_cap
+from gateway.tokens.estimate import choice_cap, output_cap, requested_cap
 from gateway.tokens.inputs import WITHOUT_OUTPUT, search_units
 from providers.base import Failure, FailureKind, Target
 
@@ -45,6 +45,8 @@ MAX_CACHED_USERS = 10_000
 """Maximum number of users whose `Limit` objects are cached, and of cached prices. The usage of users is counted in the store, not here."""
 PASSED_COSTS = Costs(1, 1, 1, 1)
 """The amounts that a passed call reserves before its usage is known, so that a used-up limit refuses the call."""
+ONE_REQUEST = Costs()
+"""The usage of a call that was sent and is not billed."""
 _NO_LIMITS = LimitsConfig()
 
 
@@ -60,17 +62,21 @@ class Limits:
         self.in_flight = in_flight if in_flight is not None else InFlight()
         """The amounts that calls in flight of this process reserve."""
         self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
-        self._models = {name: limits_in(model.limits, f"model:{name}", "caller") for name, model in config.models.items()}
+        self._models = {
+            name: limits for name, model in config.models.items() if (limits := limits_in(model.limits, f"model:{name}", "caller"))
+        }
         self._providers = {
             name: limits
             for name, provider in config.providers.items()
             if (limits := limits_in(provider.limits, f"provider:{name}", "target"))
         }
         self._targets = {
-            f"{name}/{model}": self._providers.get(name, ()) + limits_in(target.limits, f"target:{name}/{model}", "target")
+            f"{name}/{model}": limit_set(self._providers.get(name, ()) + limits_in(target.limits, f"target:{name}/{model}", "target"))
             for name, provider in config.providers.items()
             for model, target in provider.models.items()
         }
+        self._admitted_cells: dict[LimitSet, tuple[int, ...]] = {}
+        """For each set of limits, the cells of the counters of its limits that admit a call."""
         self._prices: dict[str, TokenPrice] = {}
         self._users: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
@@ -82,14 +88,14 @@ class Limits:
         self.has_target_limits = any(targets)
         """Whether any provider or target has limits."""
 
-    def of_caller(self, call: Call, model: str) -> tuple[Limit, ...]:
+    def of_caller(self, call: Call, model: str) -> LimitSet:
         """Return the limits of the call's key, team, user and model."""
         limits = self._models.get(model, ())
         if (key := call.key) is not None:
             limits = (limits_for(key, call.model) if key.model_limits and call.model else key.limits) + limits
             if key.limits_per_user is not None:
                 limits += self._of_user(call, key, key.limits_per_user)
-        return limits
+        return limit_set(limits)
 
     async def admit(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> None:
         """Reserve the call's maximum usage under its caller's limits. Raise LimitReached or Unavailable if the call is refused."""
@@ -100,17 +106,16 @@ class Limits:
 
     def costs_now(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> Costs | None:
         """Return the amounts to reserve, or None if the prompt must be counted in a thread or a limit is strict."""
-        needs = needs_of(tuple(limits))
+        needs = limit_set(limits).needs
         if needs.is_strict:
             return None
         if needs.tokens:
-            prompts = [call.prompt.known(target) for target in targets]
-            if None in prompts:
+            body, prompts = call.body, call.prompt
+            if len(targets) == 1 and not needs.cost and call.operation == "chat" and body is not None and "n" not in body:  # the usual case
+                count = prompts.known(targets[0])
+                return None if count is None else Costs(1, count, choice_cap(body, targets[0], self._config.default_output_tokens))
+            if any(prompts.known(target) is None for target in targets):
                 return None
-            body = call.body
-            if len(prompts) == 1 and not needs.cost and body is not None and "n" not in body and prompts[0] is not None:  # the usual case
-                cap = output_cap(body, targets[0], self._config.default_output_tokens, call.operation)
-                return Costs(1, prompts[0], cap)
         return self._costs(call, targets, limits)
 
     def decided(self, call: Call, limits: Sequence[Limit], costs: Costs, decision: Reservation | Refusal) -> None:
@@ -118,8 +123,7 @@ class Limits:
         if isinstance(decision, Refusal):
             decision = self.in_flight.judge(decision, costs)
         call.limit_headers = rate_limit_headers(decision)
-        self.budget_gauge.note(limits)
-        self._count(limits, decision)
+        self._note(limits, decision)
         if isinstance(decision, Refusal):
             call.limit_states = self.in_flight.states(decision)
             self.budget_gauge.note_refusal(decision)
@@ -157,8 +161,7 @@ class Limits:
 
     def note_target(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count the decision on an attempt."""
-        self.budget_gauge.note(limits)
-        self._count(limits, decision)
+        self._note(limits, decision)
         if isinstance(decision, Reservation):
             self.in_flight.add(decision)
 
@@ -176,19 +179,20 @@ class Limits:
 
     def settle(self, call: Call, reservation: Reservation) -> None:
         """Replace the reservation with the usage of the call, which is 0 if no upstream was reached."""
-        reached_upstream = bool((call.attempts and call.attempts[-1].head_at) or (call.abort_phase and call.is_written))
+        attempts = call.attempts
+        reached_upstream = bool((attempts and attempts[-1].head_at) or (call.abort_phase and call.is_written))
         uncounted = 0
         if call.credentials and not _budgets_brought(call):
             own = accounting.bill([attempt for attempt in call.attempts if attempt.target.brought])
             uncounted = own.cost if own is not None else 0
-        self._settle(call.attempts, reservation, Costs() if reached_upstream else NO_COSTS, uncounted)
+        self._settle(attempts, reservation, ONE_REQUEST if reached_upstream else NO_COSTS, uncounted)
 
     def settle_attempt(self, attempt: Attempt, reservation: Reservation, *, is_sent: bool = True) -> None:
         """Replace the reservation at a target with the usage of the attempt.
 
         An attempt that was sent counts as a request even if no usage is billed.
         """
-        self._settle((attempt,), reservation, Costs() if is_sent else NO_COSTS)
+        self._settle((attempt,), reservation, ONE_REQUEST if is_sent else NO_COSTS)
 
     def _settle(self, attempts: Sequence[Attempt], reservation: Reservation, unused: Costs, uncounted: int = 0) -> None:
         """Settle the billed usage of the attempts, or `unused` if no attempt is billed.
@@ -196,13 +200,15 @@ class Limits:
         `uncounted` is the part of the cost that budgets do not count.
         If usage was estimated, at least the reserved amount is charged to a strict token limit.
         """
+        needs = limit_set(reservation.limits).needs
         self.in_flight.remove(reservation)
-        self.budget_gauge.note(reservation.limits)
+        if needs.has_budgets:
+            self.budget_gauge.note(reservation.limits)
         bill = accounting.bill(attempts)
         if bill is None:
             self.limiter.settle(reservation, unused)
             return
-        if needs_of(tuple(reservation.limits)).has_strict_tokens and accounting.is_estimated(attempts):
+        if needs.has_strict_tokens and accounting.is_estimated(attempts):
             reserved = reservation.costs
             prompt, output = max(bill.prompt, reserved.prompt_tokens), max(bill.output, reserved.output_tokens)
             bill = accounting.Bill(prompt, output, bill.cost)
@@ -218,6 +224,25 @@ class Limits:
         self._count((), refusal)
         self.budget_gauge.note_refusal(refusal)
         return refusal_error(refusal)
+
+    def _note(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
+        """Note the budgets of a decision, and count the decision."""
+        known = limit_set(limits)
+        if known.needs.has_budgets:
+            self.budget_gauge.note(limits)
+        if not isinstance(decision, Reservation) or decision.degraded:
+            self._count(limits, decision)
+            return
+        cells = self._admitted_cells.get(known)
+        if cells is None:
+            if len(self._admitted_cells) >= MAX_CACHED_USERS:
+                self._admitted_cells.clear()
+            labels = [(limit.scope, limit.kind, "admitted", self._mode) for limit in limits]
+            cells = tuple([self._metrics.series.cell("lockgate_limit_decisions", each) for each in labels])
+            self._admitted_cells[known] = cells
+        values = self._metrics.series.values
+        for cell in cells:
+            values[cell] += 1
 
     def _count(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count a decision: once for every limit that admitted the call, or once for the limit that refused it."""
@@ -296,6 +321,8 @@ class Limits:
 def remaining_costs(reservation: Reservation, bill: accounting.Bill, spend: int) -> Costs:
     """Return the amounts of a bill that were not charged while the call was running."""
     done = reservation.charged
+    if done is NO_COSTS:  # the usual case
+        return Costs(1, bill.prompt, bill.output, spend, bill.cached)
     prompt, output = bill.prompt - done.prompt_tokens, bill.output - done.output_tokens
     return Costs(1, prompt, output, spend - done.spend, bill.cached - done.cached_tokens)
 

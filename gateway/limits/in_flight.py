@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from gateway.store.limit import TOKEN_KINDS, Costs, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.limit_set import limit_set
 from gateway.store.limit_state import limit_state
 from gateway.store.memory import is_longer
 
@@ -23,15 +24,16 @@ class InFlight:
 
     def add(self, reservation: Reservation) -> None:
         """Remember a reservation until it is settled."""
-        for limit in reservation.limits:
-            if limit.kind in TOKEN_KINDS:
-                amount = getattr(reservation.costs, limit.kind)
-                self._open.setdefault(limit.key, {})[reservation.id] = reservation.decided_at, amount
+        for limit in limit_set(reservation.limits).tokens:
+            held = self._open.get(limit.key)
+            if held is None:
+                held = self._open[limit.key] = {}
+            held[reservation.id] = reservation.decided_at, getattr(reservation.costs, limit.kind)
 
     def remove(self, reservation: Reservation) -> None:
         """Forget a reservation that is settled."""
-        for limit in reservation.limits:
-            if limit.kind in TOKEN_KINDS and (held := self._open.get(limit.key)) is not None:
+        for limit in limit_set(reservation.limits).tokens:
+            if (held := self._open.get(limit.key)) is not None:
                 held.pop(reservation.id, None)
                 if not held:
                     del self._open[limit.key]

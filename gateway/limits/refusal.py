@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import lru_cache
 
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
 from gateway.store.limit import TOKEN_KINDS, WINDOW_S, Limit, LimitStatus, Refusal, Reservation
@@ -137,7 +138,7 @@ def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
         if tightest is not None:
             headers.append((names[0], b"%d" % tightest.limit.amount))
             headers.append((names[1], b"%d" % tightest.remaining))
-            headers.append((names[2], go_duration(tightest.reset_s).encode()))
+            headers.append((names[2], _reset_value(tightest.reset_s)))
     if decision.degraded:
         headers.append(DEGRADED)
     return headers
@@ -145,6 +146,12 @@ def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
 
 def _tighter(first: LimitStatus, second: LimitStatus, refusing: Limit | None) -> LimitStatus:
     return min(first, second, key=lambda status: (status.limit is not refusing, status.remaining, -status.reset_s))
+
+
+@lru_cache(256)
+def _reset_value(seconds: float) -> bytes:
+    """Return the value of a header for the seconds until a limit is reset. They are the same for all calls that are decided together."""
+    return go_duration(seconds).encode()
 
 
 def go_duration(seconds: float) -> str:

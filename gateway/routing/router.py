@@ -72,7 +72,7 @@ class Router:
         Splits choose with `draw` and skip targets for which `is_live` returns False.
         """
         self._models = models
-        self._passing = frozenset(name for name, model in models.items() if passes_names(model.route))
+        self._passing = frozenset(name for name, model in models.items() if name.endswith("*") and passes_names(model.route))
         """The patterns whose targets contain the caller's name, or a part of it."""
         self._patterns = PatternIndex(models)
         self._backend_of = backend_of

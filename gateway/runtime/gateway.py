@@ -123,6 +123,7 @@ class Gateway:
         self._replaced: list[Generation] = []
         self._next: Generation | None = None
         self._retiring: asyncio.Task[None] | None = None
+        self.on_retired: Callable[[], None] = lambda: None  # called after replaced generations have been dropped
 
     def _new_shared(self, config: Config, deadlines: CallerDeadlines | None) -> Shared:
         return Shared(
@@ -194,9 +195,8 @@ class Gateway:
         await self.runtime_keys.start()
         count = len(self.runtime_keys.keys)
         if count and not self.config.requires_keys:
-            self.report(
-                f"{self.config.path}: authentication is off, although there are run-time keys ({count}); set `auth: keys` to require them"
-            )
+            reason = f"authentication is off, although there are run-time keys ({count}); set `auth: keys` to require them"
+            self.report(f"{self.config.path}: {reason}")
         if self.resources.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:
@@ -217,8 +217,7 @@ class Gateway:
     async def apply(self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None) -> None:
         """Serve new calls with another configuration.
 
-        Raise LocalModelError and change nothing if a new local model cannot be loaded. A worker gets `number` and
-        `sockets` from its supervisor.
+        Raise LocalModelError and change nothing if a new local model cannot be loaded. A supervisor sets `number` and `sockets`.
         """
         if sockets is not None:
             self.resources.sockets = sockets
@@ -284,6 +283,7 @@ class Gateway:
             else:
                 await self.resources.close_unused(self._is_used)
         await self.issuers.keep_only(generation.config for generation in self._live_generations())
+        self.on_retired()
 
     def count_edge_refusal(self, reason: str) -> None:
         """Count a caller's connection or request that was rejected before a call began."""
@@ -306,8 +306,8 @@ class Gateway:
     def _configure_probes(self) -> None:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
-            listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
-            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed], self.replicas.addresses)
+            more = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
+            self.probes.configure(self.config, self.generation.backend, lambda: [*target_refs(self.config), *more], self.replicas.addresses)
 
     async def _configure_notifications(self) -> None:
         """Apply the notification settings of the serving generation, if this process serves calls."""

@@ -6,7 +6,7 @@ A reload creates a new one; calls in flight use the old one until they end.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ from gateway.fast.lane import FastLane
 from gateway.hooks.load import load_hooks
 from gateway.hooks.run import HookSet
 from gateway.http.caller import CallerDeadlines
-from gateway.keys.from_config import keys_of, virtual_keys
+from gateway.keys.from_config import VirtualKeys, keys_of
 from gateway.limits.declared import declared_limits
 from gateway.limits.enforce import Limits
 from gateway.passthrough.rules import Rules, mcp_rules_of, rules_of, target_model
@@ -105,7 +105,7 @@ class Generation:
         if self.keys.tokens is not None:
             self.keys.tokens.set_teams(teams, complete=has_teams)
         complete = has_teams and self._runtime_keys.is_loaded
-        self.keys.set_runtime_keys(virtual_keys(entries, teams, self._runtime_keys.replaced), complete=complete)
+        self.keys.set_runtime_keys(VirtualKeys(entries, teams, self._runtime_keys.replaced), complete=complete)
         if self.limits is not None:
             self.limits.budget_gauge.recheck()
 
@@ -119,9 +119,12 @@ class Generation:
         if self.limits is not None and successor.limits is not None:
             self.limits.budget_gauge.hand_over(successor.limits.budget_gauge)
 
-    def _declared_limits(self) -> list[Limit]:
-        teams = [team.entry for name, team in self._runtime_teams.by_name.items() if name not in self.config.teams]
-        return declared_limits(self.config, self._runtime_keys.entries, teams)
+    def _declared_limits(self, owners: Collection[str]) -> list[Limit]:
+        names = [owner.partition(":")[2] for owner in owners]
+        keys = [self._runtime_keys.by_name[name].entry for name in names if name in self._runtime_keys.by_name]
+        known = self._runtime_teams.by_name
+        teams = [known[name].entry for name in names if name in known and name not in self.config.teams]
+        return declared_limits(self.config, keys, teams, owners=owners)
 
     def set_replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
         """Replace the addresses of the replicas of each provider."""
@@ -213,13 +216,14 @@ class Generation:
             or any(map(needs_token_count, self._runtime_keys.entries))
             or any(needs_token_count(team.entry) for team in self._runtime_teams.by_name.values())
         )
-        tokenizers: set[Tokenizer] = set()
-        for model in self.config.models.values():
-            if limited or model.context is not None:
-                file = model.context.tokenizer if model.context is not None else None
-                counted = [ref for ref in refs(model.targets) if ref.provider in types]
-                tokenizers |= {tokenizer_for(types[ref.provider or ""], ref.model, file) for ref in counted}
-        return tokenizers
+        counted = {
+            (types[ref.provider], ref.model, model.context.tokenizer if model.context is not None else None)
+            for model in self.config.models.values()
+            if limited or model.context is not None
+            for ref in refs(model.targets)
+            if ref.provider in types
+        }
+        return {tokenizer_for(*each) for each in counted}
 
 
 def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
@@ -257,9 +261,9 @@ def _caching(config: Config, shared: Shared) -> Caching | None:
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     """Return the names that may become label values: models, targets, and provider types by provider name."""
     models = {name for name in config.models if "*" not in name}
-    named = [ref for model in config.models.values() for ref in refs(model.targets)]
-    named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
-    targets = {str(ref) for ref in named if ref.provider is not None and "*" not in ref.model}
+    named = {(ref.provider, ref.model) for model in config.models.values() for ref in refs(model.targets)}
+    named |= {(model.mirror.target.provider, model.mirror.target.model) for model in config.models.values() if model.mirror is not None}
+    targets = {f"{provider}/{model}" for provider, model in named if provider is not None and "*" not in model}
     models |= set(config.passthrough)
     targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
     models |= {entry.pattern for entry in config.mcp.values()}

@@ -87,7 +87,7 @@ class Reloader:
         running = self._gateway.config
         self.loaded, before = await self._apply(loaded), self.loaded
         self.needs_restart = restart_changes(running, loaded.config)
-        self.changes = compare(running, self._gateway.config)
+        self.changes = await asyncio.to_thread(compare, running, self._gateway.config)
         line = f"{self._source.path}: generation {self._gateway.generation.number} is serving: {summarize(self.changes)}"
         if self.needs_restart and self.needs_restart != restart_changes(running, before.config):
             line += "; needs a restart: " + ", ".join(change.name for change in self.needs_restart)

@@ -14,7 +14,7 @@ import socket
 from typing import Literal
 
 from gateway.admin.health import Readiness
-from gateway.http.listener import Server, continue_in_tasks
+from gateway.http.listener import Server, continue_in_tasks, copies
 from gateway.metrics import Metrics
 from gateway.runtime.gateway import Gateway
 
@@ -61,7 +61,7 @@ async def stop_admin_when_forced(shutdown: Shutdown, admin: Server) -> None:
 
 async def serve_until_signalled(gateway: Gateway, callers: Server, listener: socket.socket, shutdown: Shutdown) -> None:
     """Serve callers until the first signal, then shut down with the `grace` and `drain` of the current configuration."""
-    serving = asyncio.create_task(callers.serve([listener]))
+    serving = asyncio.create_task(callers.serve(copies(listener)))
     await _wait_for_either(serving, shutdown.started)
     if not serving.done():
         config = gateway.config

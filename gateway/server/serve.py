@@ -65,7 +65,8 @@ async def _serve(
     callers_address = listener.getsockname()[:2]
     admin = make_server(build_admin(gateway, readiness, reloader, callers_address, demo), grace=1)
     gateway.health.on_credential_refused = partial(request_reload, reloader)
-    reloader.followers += [certificate_follower(gateway, callers), _freeze_after_reload]
+    gateway.on_retired = freeze_startup_objects
+    reloader.followers.append(certificate_follower(gateway, callers))
     await gateway.start()
     if demo is not None:
         await demo.start(callers_address)
@@ -93,10 +94,6 @@ async def _serve(
         await gateway.stop(shutdown.flush_timeout_s)
         ignore_signals()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0
-
-
-async def _freeze_after_reload(loaded: LoadedConfig, number: int) -> None:
-    freeze_startup_objects()
 
 
 async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) -> bool:

@@ -1,7 +1,8 @@
 """Several workers: one supervisor owns the listening sockets, the engine process and the admin listener, and handles signals.
 
-Workers are started by exec, never by fork (the engine's library hangs in a forked child), and share the callers'
-listening socket. Each worker counts in its own memory-mapped file in a private directory; a scrape of the admin
+The first workers are forked before the event loop, any thread and the engine are started (`forked_worker`). A worker that
+replaces one that has ended is started by exec, because the engine's library hangs in a child that is forked later. All share the
+callers' listening socket. Each worker counts in its own memory-mapped file in a private directory; a scrape of the admin
 listener adds up their counts. The counts of a dead worker are kept, so that no counter decreases.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -17,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import uvloop
@@ -31,13 +34,18 @@ from gateway.metrics.snapshot import Snapshot, after_end, merge, read_file
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown, stop_admin_when_forced
+from gateway.server.forked_worker import ForkedWorker, can_fork, fork_workers
 from gateway.server.signals import handle_signals, request_reload
 from gateway.server.startup import announce, download_bundled_model, report
+from gateway.server.worker import run as run_worker
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadRequest, WorkerOrder, request_load
 from gateway.server.worker_usage import usage_of_workers
+from gateway.store.redis_client import import_library
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.end_tasks import end_tasks
+
+Process: TypeAlias = asyncio.subprocess.Process | ForkedWorker
 
 MIN_RESTART_DELAY_S = 0.1
 MAX_RESTART_DELAY_S = 5.0
@@ -55,15 +63,27 @@ def run_supervisor(source: ConfigSource, loaded: LoadedConfig, workers: int, log
     if config.store.startswith("memory:"):
         report(f"{config.path}: store: memory:// supports one worker: use a Redis store or --workers 1")
         return 2
-    with (
-        bind(config.listen) as listener,
-        bind(config.admin.listen) as admin,
-        tempfile.TemporaryDirectory(prefix="lockgate-") as folder,
-    ):
-        download_bundled_model(config)
-        human = log == "human" or (log == "auto" and sys.stdout.isatty())
-        code: int = uvloop.run(_Supervisor(source, loaded, workers, listener, admin, Path(folder), human).run())
-        return code
+    with bind(config.listen) as listener, bind(config.admin.listen) as admin:
+        forked = _fork_workers(loaded, workers, listener, admin)
+        gc.enable()
+        with tempfile.TemporaryDirectory(prefix="lockgate-") as folder:  # after the fork: a worker that exits must not delete it
+            download_bundled_model(config)
+            human = log == "human" or (log == "auto" and sys.stdout.isatty())
+            supervisor = _Supervisor(source, loaded, workers, listener, admin, Path(folder), human, forked)
+            code: int = uvloop.run(supervisor.run())
+            return code
+
+
+def _fork_workers(loaded: LoadedConfig, count: int, listener: socket.socket, admin: socket.socket) -> list[ForkedWorker]:
+    """Return the workers, which wait for their orders, or an empty list if this process cannot be forked safely."""
+
+    def run(order: bytes) -> int:
+        admin.close()
+        listener.detach()  # the worker opens the same descriptor
+        return run_worker(order, loaded)
+
+    import_library()
+    return fork_workers(count, run) if can_fork(loaded.config) else []
 
 
 class _Supervisor:
@@ -76,6 +96,7 @@ class _Supervisor:
         admin: socket.socket,
         folder: Path,
         human: bool,
+        forked: list[ForkedWorker],
     ) -> None:
         self._listener = listener
         self._admin = admin
@@ -87,7 +108,9 @@ class _Supervisor:
         self._readiness = Readiness()
         self._shutdown = Shutdown(self._readiness, self._gateway.metrics)
         self._workers = workers
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._forked = dict(enumerate(forked))
+        """The workers that wait for their orders."""
+        self._processes: dict[int, Process] = {}
         self._cells: dict[int, Path] = {}
         self._serving: dict[int, int] = {}
         """The last known generation of each worker."""
@@ -112,6 +135,8 @@ class _Supervisor:
         await end_tasks(others)
         admin.should_exit = True
         await asyncio.gather(admin_task, *workers)
+        for forked in self._forked.values():
+            forked.dismiss()
         await self._gateway.stop(self._shutdown.flush_timeout_s)
         ignore_signals()
         return 0
@@ -164,7 +189,7 @@ class _Supervisor:
         engines = {name: engine.socket for name, engine in self._gateway.generation.engines.items()}
         return LoadRequest(self._reloader.loaded.text, self._gateway.generation.number, engines)
 
-    async def _start(self, number: int) -> asyncio.subprocess.Process:
+    async def _start(self, number: int) -> Process:
         self._cells[number] = self._folder / f"worker-{number}.cells"
         order = WorkerOrder(
             load=self._load_request(),
@@ -175,6 +200,14 @@ class _Supervisor:
             supervisor=os.getpid(),
             human=self._human,
         )
+        data = msgspec.json.encode(order)
+        forked = self._forked.pop(number, None)
+        if forked is None:
+            return await self._start_by_exec(data)
+        await forked.send(data)
+        return forked
+
+    async def _start_by_exec(self, order: bytes) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -186,7 +219,7 @@ class _Supervisor:
         )
         assert process.stdin is not None
         with contextlib.suppress(OSError):  # the worker has already exited, and `_keep_running` restarts it
-            process.stdin.write(msgspec.json.encode(order))
+            process.stdin.write(order)
             await process.stdin.drain()
         process.stdin.close()
         return process
@@ -253,6 +286,6 @@ async def _gather(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks)
 
 
-def _send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _send_signal(process: Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)

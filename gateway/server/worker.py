@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ import msgspec
 import uvloop
 
 from gateway.admin.health import Readiness
-from gateway.config.load import ConfigError
+from gateway.config.load import Config, ConfigError
+from gateway.config.source import LoadedConfig
 from gateway.http.listener import Server, seat_name
 from gateway.metrics.cells import Cells
 from gateway.runtime.gateway import Gateway
@@ -32,16 +34,28 @@ from gateway.telemetry.call_log import CallLog
 from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.file_limit import raise_file_limit
 
+PROCESS_NAME = "lockgate-worker"
+"""The name of the process in lists such as that of `ps -o comm`, with the 15 characters that Linux allows."""
 PUBLISH_INTERVAL_S = 1.0
 
 
 def main() -> int:
-    """Run one worker with the startup data (WorkerOrder) on standard input. Return the exit code."""
+    """Run one worker with its order on standard input. Return the exit code."""
     raise_file_limit()
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
+    return run(sys.stdin.buffer.read())
+
+
+def run(data: bytes, known: LoadedConfig | None = None) -> int:
+    """Run one worker with the startup data in JSON (WorkerOrder). Return the exit code.
+
+    `known` is a configuration that this process shares with its supervisor.
+    """
+    with contextlib.suppress(OSError):  # only Linux has this file
+        Path("/proc/self/comm").write_text(PROCESS_NAME)
+    order = msgspec.json.decode(data, type=WorkerOrder)
     load = order.load
     try:
-        config = load.text.parse()
+        config = config_of(load, known)
     except ConfigError as error:
         report(str(error))
         return 2
@@ -54,9 +68,15 @@ def main() -> int:
         return code
 
 
+def config_of(load: LoadRequest, known: LoadedConfig | None) -> Config:
+    """Return the configuration to serve with: the known one, if its text is the same. Raise ConfigError if the text is invalid."""
+    return known.config if known is not None and known.text == load.text else load.text.parse()
+
+
 async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) -> int:
     callers = make_callers_server(gateway)
     gateway.health.on_credential_refused = partial(_request_reload, order.supervisor)
+    gateway.on_retired = freeze_startup_objects
     await gateway.start()
     shutdown = Shutdown(Readiness(), gateway.metrics)
     ignore_signals = handle_signals(shutdown.on_signal, lambda: None)  # only the supervisor reloads
@@ -88,18 +108,20 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
         config = await asyncio.to_thread(load.text.parse)
         await gateway.apply(applicable(config, gateway.config), number=load.generation, sockets=load.engines)
         reload_certificate(gateway, callers)
-        freeze_startup_objects()
     except (ConfigError, OSError) as error:
         return LoadReply(gateway.generation.number, str(error))
     return LoadReply(gateway.generation.number)
 
 
 async def _publish_state(gateway: Gateway, path: Path) -> None:
-    """Write gauges and target states for the supervisor. Counters need no copy, because they are in the shared file."""
+    """Write gauges and the states of known targets for the supervisor, which adds those of the configuration.
+
+    Counters need no copy, because they are in the shared file.
+    """
     while True:
         await gateway.refresh_budgets()
         gateway.metrics.refresh()
-        target_views.write_views(path, gateway.target_views())
+        target_views.write_views(path, target_views.known_views(gateway.health))
         await asyncio.sleep(PUBLISH_INTERVAL_S)
 
 

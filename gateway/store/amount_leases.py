@@ -5,7 +5,7 @@ reservation of a call, so all processes together never exceed a limit. At the en
 one, and then the lease is settled with the usage of the calls that have ended. The store therefore never counts too little.
 
     when        HOT_CALLS calls under the same limits have followed each other, and at most MAX_TOGETHER calls share a command
-    which       limits on requests and tokens that are not strict
+    which       limits on requests and tokens that are not strict; only calls, not the charges of running calls
     how long    MAX_LEASE_S, but not beyond the slot that the store has charged: the calls of a slot are those admitted in it
     how much    at most 1/MAX_PART of a limit and 1/MAX_PART_LEFT of what remains of it, for the leases of all processes together
 
@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Protocol
 
 from gateway.store.limit import US_PER_S, Costs, Kind, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.limit_set import LimitSet, limit_set
 from gateway.store.script_args import PendingDecision
 
 MAX_LEASE_S = 0.1
@@ -85,7 +86,7 @@ class _Line:
 class Lease:
     """A lease that the store has granted, and the calls that it has admitted."""
 
-    __slots__ = ("_asked_at", "_kinds", "_left", "_used", "calls", "count", "ends", "line", "reservation", "timer")
+    __slots__ = ("_amounts", "_asked_at", "_left", "_used", "calls", "count", "ends", "line", "reservation", "timer")
 
     def __init__(self, line: _Line, reservation: Reservation, asked_at: float, ends: float) -> None:
         self.line = line
@@ -93,8 +94,8 @@ class Lease:
         self._asked_at = asked_at
         self.ends = ends
         """Time from which it admits no calls."""
-        self._kinds: tuple[Kind, ...] = tuple(limit.kind for limit in reservation.limits)
-        self._left: list[int] = [getattr(reservation.costs, kind) for kind in self._kinds]
+        self._amounts = limit_set(reservation.limits).amounts
+        self._left: list[int] = [*self._amounts(reservation.costs)]
         self._used = (0, 0, 0)
         """The requests, prompt tokens and output tokens of the calls that have ended."""
         self.calls: dict[str, Reservation] = {}
@@ -106,7 +107,7 @@ class Lease:
     def admit(self, costs: Costs, id: str, now: float) -> Reservation | None:
         """Admit a call, or return None if what is left of the lease does not suffice."""
         lease, left = self.reservation, self._left
-        amounts: list[int] = [getattr(costs, kind) for kind in self._kinds]
+        amounts: tuple[int, ...] = self._amounts(costs)
         for index, amount in enumerate(amounts):
             if amount > left[index]:
                 return None
@@ -117,7 +118,7 @@ class Lease:
             statuses.append(LimitStatus(status.limit, status.remaining + left[index], max(0.0, status.reset_s - elapsed_s)))
         self.count += 1
         decided_at = lease.decided_at + int(elapsed_s * US_PER_S)
-        call = self.calls[id] = Reservation(id, lease.limits, costs, lease.slots, statuses, decided_at)
+        call = self.calls[id] = Reservation(id, lease.limits, costs, lease.slots, tuple(statuses), decided_at)
         return call
 
     def settle(self, id: str, actual: Costs) -> bool:
@@ -128,12 +129,11 @@ class Lease:
         call = self.calls.pop(id)
         requests, prompt, output = self._used
         self._used = requests + actual.requests, prompt + actual.prompt_tokens, output + actual.output_tokens
-        left, suffices = self._left, True
-        for index, kind in enumerate(self._kinds):
+        left, reserved = self._left, self._amounts(call.costs)
+        for index, amount in enumerate(self._amounts(actual)):
             # a part charged while the call was running makes the rest negative, but a lease never has more than it has reserved
-            left[index] += getattr(call.costs, kind) - max(0, getattr(actual, kind))
-            suffices = suffices and left[index] >= 0
-        return suffices
+            left[index] += reserved[index] - max(0, amount)
+        return min(left) >= 0
 
     def used(self) -> Costs:
         """Return the usage of the calls that have ended."""
@@ -150,7 +150,7 @@ class LeaseRequest:
 
     __slots__ = ("_leases", "asked_at", "costs", "limits", "line")
 
-    def __init__(self, leases: AmountLeases, line: _Line, limits: tuple[Limit, ...], costs: Costs, asked_at: float) -> None:
+    def __init__(self, leases: AmountLeases, line: _Line, limits: LimitSet, costs: Costs, asked_at: float) -> None:
         self._leases = leases
         self.line = line
         self.limits = limits
@@ -175,7 +175,7 @@ class AmountLeases:
         self._remaining = remaining
         self._now = now
         self._number = 0
-        self._lines: dict[tuple[Limit, ...], _Line | None] = {}
+        self._lines: dict[LimitSet, _Line | None] = {}
         """The calls under each set of limits, None if there are no leases for these limits."""
         self._lent: dict[str, int] = {}
         """The amounts of requested and open leases, by the key of the limit."""
@@ -190,10 +190,10 @@ class AmountLeases:
         self.admitted = 0
         """Number of calls that leases have admitted."""
 
-    def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | None:
+    def admit(self, limits: LimitSet, costs: Costs, id: str) -> Reservation | None:
         """Admit a call from a lease. Return None if the store must decide."""
-        line = self._lines.get(limits) if type(limits) is tuple else None
-        if line is None or (lease := line.lease) is None:
+        line = self._lines.get(limits)
+        if line is None or (lease := line.lease) is None or not costs.requests:
             return None
         if id in self._calls:
             return self._calls[id].calls[id]
@@ -219,9 +219,9 @@ class AmountLeases:
             self._end(lease)  # so that the store learns at once that more was used than reserved
         return True
 
-    def watch(self, limits: Sequence[Limit], costs: Costs) -> None:
+    def watch(self, limits: LimitSet, costs: Costs) -> None:
         """Count a call on which the store decides. Request a lease if such calls follow each other quickly."""
-        if type(limits) is not tuple:
+        if not costs.requests:
             return
         line = self._lines.get(limits)
         if line is None and (limits in self._lines or (line := self._add_line(limits)) is None):
@@ -246,7 +246,7 @@ class AmountLeases:
         """
         asked, self._asked = self._asked, []
         for each in asked:
-            decisions = queued[each.limits[0].side]
+            decisions = queued[limit_set(each.limits).side]
             if len(decisions) > MAX_TOGETHER:
                 each.future.set_result(None)
             else:
@@ -295,7 +295,7 @@ class AmountLeases:
             self._store.reserve_open(list(lease.calls.values()))
             self._store.settle(lease.reservation, lease.used())
 
-    def _add_line(self, limits: tuple[Limit, ...]) -> _Line | None:
+    def _add_line(self, limits: LimitSet) -> _Line | None:
         if len(self._lines) >= MAX_LINES:
             self._lines = {each: line for each, line in self._lines.items() if line is not None and (line.lease or line.is_asked)}
         line = _Line() if all(limit.kind in _KINDS and not limit.strict for limit in limits) else None

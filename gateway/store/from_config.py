@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.config.key import KeyConfig, TeamConfig, model_limits
-from gateway.config.limit import LimitsConfig
+from gateway.config.limit import NO_LIMITS, LimitsConfig
 from gateway.config.types import Config
 from gateway.store.limit import KINDS, Limit, needed_estimates
 
@@ -32,6 +32,8 @@ def limits_in(
 
     `strict` makes them strict regardless of the block. `model` is the model or pattern that the block is for.
     """
+    if block == NO_LIMITS:
+        return ()
     limits: list[Limit] = []
     strict = strict or block.strict
     for kind in KINDS:
@@ -60,4 +62,4 @@ def needs_token_count(entry: KeyConfig | TeamConfig) -> bool:
     blocks = [entry.limits, *model_limits(entry).values()]
     if isinstance(entry, KeyConfig):
         blocks.append(entry.limits_per_user)
-    return any(needed_estimates(limits_in(block, ""))[0] for block in blocks)
+    return any(needed_estimates(limits_in(block, ""))[0] for block in blocks if block != NO_LIMITS)

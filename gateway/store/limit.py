@@ -43,7 +43,7 @@ BUDGET_TTL_MS = 40 * 86_400_000
 """Time to live of an unused budget in the store: longer than a month."""
 
 
-class Costs(msgspec.Struct, frozen=True):
+class Costs(msgspec.Struct, frozen=True, gc=False):
     """The amounts that one call uses, by kind of limit. `spend` is in nano-dollars."""
 
     requests: int = 1
@@ -147,7 +147,10 @@ class Limit:
         """
         if self._clock is not None:
             return seconds_until(self._clock.start(slot + 1), now)
-        return max(0, min((slot + self.slots + 1) * self.slot - now, self.slot * self.slots)) / US_PER_S
+        left, longest = (slot + self.slots + 1) * self.slot - now, self.slot * self.slots
+        if left > longest:
+            left = longest
+        return left / US_PER_S if left > 0 else 0.0
 
     def with_amount(self, amount: int) -> Limit:
         """Return a copy of this limit with another amount and the same key. The copy is not strict."""
@@ -169,7 +172,7 @@ class Limit:
         return f"{words} per {self.window}{zone}" if self.window else words
 
 
-class LimitStatus(msgspec.Struct, frozen=True):
+class LimitStatus(msgspec.Struct, frozen=True, gc=False):
     """State of a limit after a decision: the remaining amount, and the seconds until the full amount is available again.
 
     The full amount of a window is available once the last of its charges no longer counts. The seconds never exceed the length
@@ -203,8 +206,11 @@ class LimitUsage(msgspec.Struct, frozen=True):
         return max(0, self.limit.amount - self.used)
 
 
-class Reservation(msgspec.Struct, eq=False):
+class Reservation(msgspec.Struct, eq=False, gc=False):
     """The amounts that an admitted call reserves until it is settled.
+
+    Thousands of reservations of calls that have ended are kept for a while (gateway.store.runs), and none is part of a cycle
+    of references, so the garbage collector leaves them out.
 
     `slots` holds for each limit the slot that was charged.
     """

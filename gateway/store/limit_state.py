@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
-from gateway.store.limit import NANO_PER_USD, LimitStatus
+import msgspec
+
+from gateway.store.limit import NANO_PER_USD, Limit, LimitStatus
 
 MAX_STATES = 32
 """Maximum number of limits of a call whose states are logged or recorded."""
+_encode = msgspec.json.Encoder().encode
 
 
 def limit_state(status: LimitStatus, reserved: int | None, *, refused: bool = False) -> dict[str, Any]:
@@ -29,3 +33,28 @@ def limit_state(status: LimitStatus, reserved: int | None, *, refused: bool = Fa
     if refused:
         state["refused"] = True
     return state
+
+
+def encoded_state(status: LimitStatus) -> str:
+    """Return the state of a limit that admitted a call as JSON, with the same fields as `limit_state`.
+
+    The usual state is written without a dictionary, because every call has the states of all its limits.
+    """
+    limit, reset_s = status.limit, status.reset_s
+    if limit.kind == "spend" or status.reserved is not None or not 0.001 <= reset_s < 1e9:
+        return _encode(limit_state(status, status.reserved)).decode()
+    before, after = _fixed_parts(limit)
+    return f"{before}{limit.amount - status.remaining}{after}{_rounded(reset_s)}}}"
+
+
+@lru_cache(4096)
+def _fixed_parts(limit: Limit) -> tuple[str, str]:
+    """Return the parts of the state of a limit before and after the used amount, as JSON. They are the same for all calls."""
+    names = {"limit": str(limit), "owner": limit.owner, **({"model": limit.model} if limit.model else {})}
+    return f'{_encode(names)[:-1].decode()},"used":', f',"amount":{limit.amount},"reset_s":'
+
+
+@lru_cache(256)
+def _rounded(seconds: float) -> str:
+    """Return seconds, rounded, as JSON. They are the same for all calls that are decided together."""
+    return str(round(seconds, 3))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation, costs_of_kind
 from gateway.store.member_scripts import OVERDUE_AFTER_S
 from gateway.store.memory import MemoryLimiter, Window, steady_now
+from gateway.store.script_args import PendingDecision
 from gateway.store.settled_spend import SettledSpend
 from gateway.store.window_usage import SlotUsage
 
@@ -64,6 +65,20 @@ class OutageLimiter:
     def last_remaining(self, limit: Limit) -> int:
         """Return what remained of a limit when the store last returned its state, 0 if it is unknown."""
         return self._statuses.get(limit.key, (0, 0))[0]
+
+    def record_statuses(self, decisions: Sequence[PendingDecision], reply: Sequence[Sequence[int]]) -> None:
+        """Record the latest state of each limit in a reply of ADMIT."""
+        seen: set[int] = set()
+        recorded: set[str] = set()
+        for decision, entry in zip(reversed(decisions), reversed(reply), strict=True):
+            limits = decision.limits
+            if id(limits) in seen or entry[0] < 0:
+                continue
+            seen.add(id(limits))
+            for index, limit in enumerate(limits):
+                if limit.key not in recorded:
+                    recorded.add(limit.key)
+                    self.record_status(limit, entry[3 * index + 2], entry[3 * index + 3])
 
     def record_refusal(self, limit: Limit, remaining: int) -> None:
         """Record a refusal by the store.

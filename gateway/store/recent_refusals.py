@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -62,9 +62,10 @@ class RecentRefusals:
             refusals.clear()
         refusals[_call(limits, costs)] = self._now() + _reuse_s(refusal), refusal
 
-    def forget(self, limit: Limit) -> None:
-        """Forget the refusals of a limit, because its usage has changed."""
-        self.by_limit.pop(limit.key, None)
+    def forget(self, limits: Iterable[Limit]) -> None:
+        """Forget the refusals of limits whose usage has changed."""
+        for limit in limits:
+            self.by_limit.pop(limit.key, None)
 
     def clear(self) -> None:
         """Forget all refusals."""

@@ -13,19 +13,19 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
 from gateway.store.amount_leases import MAX_TOGETHER, AmountLeases, LeaseRequest
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
+from gateway.store.decision_reply import read_decision, status_of
 from gateway.store.decision_waiter import DecisionWaiter, wait_for_decision
 from gateway.store.gathering import Gathering
-from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation
+from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitUsage, Refusal, Reservation
+from gateway.store.limit_set import limit_set
 from gateway.store.limit_usage import usage_over
 from gateway.store.members import HOLD_BACK_S, Members
-from gateway.store.memory import BUSY_RETRY_S, steady_now
+from gateway.store.memory import steady_now
 from gateway.store.outage import OutageLimiter
 from gateway.store.recent_refusals import RecentRefusals
 from gateway.store.restore import admitted_again, note_readmission, send_lost
@@ -139,6 +139,7 @@ class RedisLimiter:
         self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter, *, force: bool = False
     ) -> Reservation | Refusal | None:
         """Do what `admit` does. Return None if `waiter` receives the decision."""
+        limits = limit_set(limits)
         if self._refusals.by_limit and not force and (refused := self._refusals.find(limits, costs)) is not None:
             return refused
         if not self.decides:
@@ -147,7 +148,7 @@ class RedisLimiter:
             return admitted
         if not self._queued:
             asyncio.get_running_loop().call_soon(self.connections.run_together, self._flush)
-        queue = self._queued.setdefault(limits[0].side, [])
+        queue = self._queued.setdefault(limits.side, [])
         queue.append(PendingDecision(limits, costs, id, waiter, force=force))
         if not force and len(queue) <= MAX_TOGETHER:
             self.amount_leases.watch(limits, costs)
@@ -180,12 +181,15 @@ class RedisLimiter:
             return
         if known is None:
             return
-        self.settled_spend.add_usage(known, actual)
-        for limit in known.limits:
-            if limit.slot == NO_SLOT:
+        limits = limit_set(known.limits)
+        if limits.has_budgets:
+            self.settled_spend.add_usage(known, actual)
+            self._budget_sync.track(known, -1)
+        if limits.has_leases:
+            for limit in limits:
                 self._leases.pop(f"{limit.key} {known.id}", None)
-            self._refusals.forget(limit)
-        self._budget_sync.track(known, -1)
+        if self._refusals.by_limit:
+            self._refusals.forget(limits)
         if not self.decides:
             self.outage.call_ended(known)
         if not self.connections.up:
@@ -222,6 +226,8 @@ class RedisLimiter:
                 self._on_unanswered(pending, run)
             return
         self._runs.on_reply(side, run)
+        if self.decides:
+            self.outage.record_statuses(batch, reply)
         for pending, entry in zip(batch, reply, strict=True):
             if entry[0] < 0:
                 self.corrupt_keys += 1
@@ -245,40 +251,26 @@ class RedisLimiter:
             pending.future.set_result(self.outage.decide(pending.limits, pending.costs, pending.id + "~"))
 
     def _read_decision(self, pending: PendingDecision, entry: list[int], run: int) -> Reservation | Refusal:
-        """Convert one entry of the reply of ADMIT to a decision."""
-        status, now, *triples = entry
-        reserved = triples[3 * len(pending.limits) :] or [-1] * len(pending.limits)
-        statuses: list[LimitStatus] = []
-        slots: list[int] = []
-        for index, limit in enumerate(pending.limits):
-            remaining, slot = triples[3 * index : 3 * index + 2]
-            reset = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
-            held = reserved[index] if reserved[index] >= 0 else None
-            statuses.append(LimitStatus(limit, max(0, remaining), reset, held, -remaining if remaining < 0 else 0))
-            slots.append(slot)
-            if self.decides:
-                self.outage.record_status(limit, remaining, slot)
-        if status == 1:
-            reservation = Reservation(pending.id, pending.limits, pending.costs, slots, statuses, now, run=run)
+        """Convert one entry of the reply of ADMIT to a decision, and remember the decision."""
+        decision = read_decision(pending, entry, run)
+        if isinstance(decision, Reservation):
             if pending.held is not None:
-                note_readmission(pending.held, slots, run)
+                note_readmission(pending.held, decision.slots, run)
             if pending.future is not None and pending.id not in self._open:
-                self._track(reservation)
-            return reservation
-        refusal = script_args.read_refusal(pending.limits, slots, triples[2 : 3 * len(slots) : 3], now, BUSY_RETRY_S)
-        refusal, limit = msgspec.structs.replace(refusal, statuses=statuses), refusal.limit
-        if refusal.retry_after is not None and not isinstance(pending.future, LeaseRequest):
-            self.outage.record_refusal(limit, statuses[list(pending.limits).index(limit)].remaining)
-            self._refusals.add(pending.limits, pending.costs, refusal)
-        return refusal
+                self._track(decision)
+        elif decision.retry_after is not None and not isinstance(pending.future, LeaseRequest):
+            self.outage.record_refusal(decision.limit, status_of(decision.statuses, decision.limit).remaining)
+            self._refusals.add(pending.limits, pending.costs, decision)
+        return decision
 
     def _track(self, reservation: Reservation) -> None:
         """Keep a reservation open, and its leases renewed, until it is settled."""
         self._open[reservation.id] = reservation
-        self._budget_sync.track(reservation)
-        for limit in reservation.limits:
-            if limit.slot == NO_SLOT:
-                self._leases[f"{limit.key} {reservation.id}"] = reservation.id
+        limits = limit_set(reservation.limits)
+        if limits.has_budgets:
+            self._budget_sync.track(reservation)
+        if limits.has_leases:
+            self._leases |= {f"{limit.key} {reservation.id}": reservation.id for limit in limits if limit.slot == NO_SLOT}
 
     def _on_connection_change(self, up: bool) -> None:
         """Begin or end an outage. At its end, send the usage that Redis lacks before any decision is requested."""

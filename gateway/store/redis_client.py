@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import Connection
 
 
+def import_library() -> None:
+    """Import redis-py, which takes 6 MB, so that the processes that are forked from now on share its memory."""
+    import redis.asyncio  # noqa: F401
+
+
 def open_client(address: RedisAddress, tag: str) -> Redis:
     """Return a client for keys with this hash tag.
 

@@ -216,7 +216,7 @@ class Runs:
                 recent = state.recent.popleft()
                 count -= len(recent.settlements)
                 state.folded = recent.number
-                self._windows.add(charge for each in recent.settlements for charge in charges_of(*each, now))
+                self._windows.add([charge for each in recent.settlements for charge in charges_of(*each, now)])
                 self._windows.add(recent.charges)
         if until > self._next_sweep:
             self._next_sweep = until + SWEEP_INTERVAL_S

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.store.limit import NO_SLOT, TOKEN_KINDS, US_PER_S, Costs, Limit, Refusal, Reservation, seconds_until
+from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation, seconds_until
+from gateway.store.limit_set import LimitSet, limit_set
+from gateway.store.limit_set import reservation_key as reservation_key
+from gateway.store.limit_set import reserved_key as reserved_key
 from gateway.store.memory import is_longer, steady_now
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 
@@ -64,34 +68,50 @@ def run_key(side: str, instance: str) -> str:
     return f"lockgate:{{{side}}}:run:{instance}"
 
 
-def reserved_key(key: str) -> str:
-    """Return the key of the hash with the amounts that processes have reserved from a budget or a window of tokens."""
-    return f"{key}:held"
+class _Definitions(dict[int, int]):
+    """The definitions of limits in the arguments of one script run: their numbers, from 1 on, by the identity of the limits."""
 
+    def __init__(self, define: Callable[[LimitSet], list[Any]]) -> None:
+        self._define = define
+        self._limits: list[LimitSet] = []
+        """Keeps the limits, so that their identities stay theirs."""
+        self.limit_keys: list[str] = []
+        self.arguments: list[Any] = []
 
-def reservation_key(limit: Limit, id: str) -> str:
-    """Return the key of a reservation, in the same hash slot as its limits."""
-    return f"lockgate:{{{limit.side}}}:r:{id}"
+    def add(self, limits: LimitSet) -> int:
+        """Define limits, and return their number."""
+        self._limits.append(limits)
+        self.limit_keys += limits.keys
+        self.arguments += self._define(limits)
+        self[id(limits)] = len(self._limits)
+        return len(self._limits)
 
 
 def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease: int, run: Run) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of ADMIT."""
     side = decisions[0].limits[0].side
-    keys = [members_key(side), member_info_key(side), run.key]
-    arguments: list[Any] = [len(decisions), spent.incarnation, run.number, run.acked]
+    definitions = _Definitions(partial(_admission, spent, lease))
+    reservations: list[str] = []
+    calls: list[Any] = []
     for decision in decisions:
-        keys.append(reservation_key(decision.limits[0], decision.id))
-        arguments += (decision.id, len(decision.limits), 1 if decision.future is None or decision.force else 0)
-        for limit in decision.limits:
-            keys.append(limit.key)
-            cost = getattr(decision.costs, limit.kind)
-            if limit.kind == "spend":
-                keys.append(reserved_key(limit.key))
-                arguments += (limit.slot, BUDGET_SLOTS, limit.amount, cost, limit.ttl, *known_spend(limit, spent))
-            else:
-                keys += (reserved_key(limit.key),) if limit.kind in TOKEN_KINDS else ()
-                arguments += (limit.slot, limit.slots, limit.amount, cost, lease if limit.slot == NO_SLOT else limit.ttl)
-    return keys, arguments
+        limits = limit_set(decision.limits)
+        reservations.append(limits.reservations + decision.id)
+        calls.append(definitions.get(id(limits)) or definitions.add(limits))
+        calls.append(1 if decision.future is None or decision.force else 0)
+        calls += limits.amounts(decision.costs)
+    arguments = [len(decisions), spent.incarnation, run.number, run.acked, len(definitions), *definitions.arguments, *calls]
+    return [members_key(side), member_info_key(side), run.key, *definitions.limit_keys, *reservations], arguments
+
+
+def _admission(spent: SettledSpend, lease: int, limits: LimitSet) -> list[Any]:
+    """Return the definition of limits for ADMIT."""
+    arguments: list[Any] = [len(limits)]
+    for limit in limits:
+        if limit.kind == "spend":
+            arguments += (limit.slot, BUDGET_SLOTS, limit.amount, limit.ttl, *known_spend(limit, spent))
+        else:
+            arguments += (limit.slot, limit.slots, limit.amount, lease if limit.slot == NO_SLOT else limit.ttl)
+    return arguments
 
 
 def known_spend(limit: Limit, spent: SettledSpend) -> tuple[int, ...]:
@@ -102,21 +122,37 @@ def known_spend(limit: Limit, spent: SettledSpend) -> tuple[int, ...]:
 
 def settle_args(settlements: Sequence[Settlement], spent: SettledSpend, run: Run) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of SETTLE. A reservation whose admission got no reply has no slots."""
-    keys: list[str] = [run.key]
-    arguments: list[Any] = [len(settlements), spent.incarnation, run.number, run.acked]
+    definitions = _Definitions(_settlement)
+    reservations: list[str] = []
+    calls: list[Any] = []
     for reservation, actual in settlements:
-        keys.append(reservation_key(reservation.limits[0], reservation.id))
-        arguments += (reservation.id, len(reservation.limits), 0 if reservation.slots else 1)
-        for index, limit in enumerate(reservation.limits):
-            keys.append(limit.key)
-            if limit.kind == "spend":
-                keys.append(reserved_key(limit.key))
-                period = reservation.slots[index] if reservation.slots else 0
-                arguments += (limit.slot, BUDGET_SLOTS, period, spent.own_amount(limit.key, period))
-            else:
-                keys += (reserved_key(limit.key),) if limit.kind in TOKEN_KINDS else ()
-                arguments += (limit.slot, limit.slots, getattr(actual, limit.kind), limit.ttl)
-    return keys, arguments
+        limits = limit_set(reservation.limits)
+        reservations.append(limits.reservations + reservation.id)
+        calls.append(definitions.get(id(limits)) or definitions.add(limits))
+        calls.append(0 if reservation.slots else 1)
+        calls += _with_spend(reservation, limits, actual, spent) if limits.has_budgets else limits.amounts(actual)
+    arguments = [len(settlements), spent.incarnation, run.number, run.acked, len(definitions), *definitions.arguments, *calls]
+    return [run.key, *definitions.limit_keys, *reservations], arguments
+
+
+def _settlement(limits: LimitSet) -> list[Any]:
+    """Return the definition of limits for SETTLE."""
+    arguments: list[Any] = [len(limits)]
+    for limit in limits:
+        arguments += (limit.slot, BUDGET_SLOTS if limit.kind == "spend" else limit.slots, limit.ttl)
+    return arguments
+
+
+def _with_spend(reservation: Reservation, limits: LimitSet, actual: Costs, spent: SettledSpend) -> list[int]:
+    """Return the used amounts, and for budgets the period of the admission and the amount that was settled in it in total."""
+    amounts: list[int] = []
+    for index, (limit, amount) in enumerate(zip(limits, limits.amounts(actual), strict=True)):
+        if limit.kind == "spend":
+            period = reservation.slots[index] if reservation.slots else 0
+            amounts += (period, spent.own_amount(limit.key, period))
+        else:
+            amounts.append(amount)
+    return amounts
 
 
 def publish_args(entries: Sequence[tuple[SpendEntry, int]]) -> tuple[list[str], list[Any]]:
@@ -162,7 +198,12 @@ def group_by_side(entries: Iterable[PendingDecision | Settlement]) -> list[list[
     sides: dict[str, list[Any]] = {}
     for entry in entries:
         limits = entry.limits if isinstance(entry, PendingDecision) else entry[0].limits
-        sides.setdefault(limits[0].side, []).append(entry)
+        side = limits[0].side
+        known = sides.get(side)
+        if known is None:
+            sides[side] = [entry]
+        else:
+            known.append(entry)
     return list(sides.values())
 
 

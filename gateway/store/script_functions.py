@@ -113,6 +113,11 @@ local function counts_tokens(key)
   return string.find(key, 'tokens:[^:]*$')
 end
 
+-- Return the id of the call whose reservation has this key.
+local function id_of(key)
+  return string.sub(key, string.find(key, '}:r:', 1, true) + 4)
+end
+
 -- Remove the expired slots of a window and charge `cost` to `slot`. The other arguments are results of read_window.
 local function charge_window(key, sum, slot, here, low, past, last, cost, ttl)
   if past == 'all' then redis.call('DEL', key)

@@ -59,28 +59,29 @@ end
     + RESERVED
     + """
 -- Admit or refuse calls.
--- KEYS: members, member info, latest run; for each call: its reservation, then the key of each limit (for a budget and for tokens also
--- the reserved amounts).
--- ARGV: number of calls, instance, number of this run, run that it requires; for each call: id, number of limits, 1 to charge even if
--- limits are exceeded (0 otherwise); for each limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a
--- budget), amount, cost, time to live in ms (for concurrent calls the lease in us); for a budget also the latest period known to the
--- instance, the amount it settled in it, and the offsets of its time zone: the one before a moment, that moment, and the one from it on.
+-- Calls with the same limits refer to one definition of these limits.
+-- KEYS: members, member info, latest run; for each definition: the key of each limit (for a budget and for tokens also the reserved
+-- amounts); for each call: its reservation.
+-- ARGV: number of calls, instance, number of this run, run that it requires, number of definitions; for each definition: number of
+-- limits, and for each limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a budget), amount, time to live in
+-- ms (for concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and
+-- the offsets of its time zone: the one before a moment, that moment, and the one from it on; for each call: number of its definition, 1 to
+-- charge even if limits are exceeded (0 otherwise), and its cost for each limit.
 -- Reply, one entry per call: {status, now, then remaining amount, slot and wait of each limit, then, for a refused call, the reserved
 -- part of the used amount of each limit (-1: unknown)}. The slot of a window is the last one with charges.
 -- Status: 1 admitted, 0 refused, -1 the call is cancelled, or a key held a value of another type or format and was deleted.
 -- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, -4 the limit does not refuse the call, otherwise microseconds.
 local out = {}
-local k, a = 4, 5
-for i = 1, tonumber(ARGV[1]) do
-  local id, m, force, rkey = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2] == '1', KEYS[k]
-  a, k = a + 3, k + 1
-  local limits = {}
+local k, a = 4, 6
+local definitions = {}
+for d = 1, tonumber(ARGV[5] or 0) do
+  local limits, m = {}, tonumber(ARGV[a])
+  a = a + 1
   for j = 1, m do
     local limit = {
-      key = KEYS[k], width = tonumber(ARGV[a]), n = tonumber(ARGV[a + 1]), amount = tonumber(ARGV[a + 2]),
-      cost = tonumber(ARGV[a + 3]), ttl = tonumber(ARGV[a + 4]),
+      key = KEYS[k], width = tonumber(ARGV[a]), n = tonumber(ARGV[a + 1]), amount = tonumber(ARGV[a + 2]), ttl = tonumber(ARGV[a + 3]),
     }
-    a, k = a + 5, k + 1
+    a, k = a + 4, k + 1
     if limit.n < 0 then
       limit.held, limit.at, limit.mine = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
       limit.now = period(limit.width, tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]))
@@ -90,6 +91,13 @@ for i = 1, tonumber(ARGV[1]) do
     end
     limits[j] = limit
   end
+  definitions[d] = limits
+end
+for i = 1, tonumber(ARGV[1]) do
+  local rkey, limits, force = KEYS[k], definitions[tonumber(ARGV[a])], ARGV[a + 1] == '1'
+  local m = #limits
+  for j = 1, m do limits[j].cost = tonumber(ARGV[a + 1 + j]) end
+  a, k = a + 2 + m, k + 1
   local known = redis.pcall('GET', rkey)
   if known == '' then -- cancelled before it arrived: its process no longer waits for a reply
     out[i] = {-1, now}
@@ -162,7 +170,7 @@ for i = 1, tonumber(ARGV[1]) do
         local limit = limits[j]
         if limit.width < 0 then
           redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', now - 1)
-          redis.call('ZADD', limit.key, now + limit.ttl, me .. ' ' .. id)
+          redis.call('ZADD', limit.key, now + limit.ttl, me .. ' ' .. id_of(rkey))
           redis.call('PEXPIRE', limit.key, 2 * floor(limit.ttl / 1000))
         elseif limit.n < 0 then
           if limit.fresh then redis.call('DEL', limit.key) end
@@ -192,42 +200,54 @@ SETTLE = (
     SHARED
     + """
 -- Replace the reserved amounts with the used amounts.
--- KEYS: latest run; for each call: its reservation, then the key of each limit (for a budget and for tokens also the reserved amounts).
--- ARGV: number of calls, instance, number of this run, run that it requires; for each call: id, number of limits, 1 if its admission
--- got no reply (else 0); for each limit: slot width, number of slots, used amount, time to live in ms; for a budget the last two are the
--- period of the admission and the amount that the instance has settled in it in total.
+-- KEYS: latest run; for each definition of limits: the key of each limit (for a budget and for tokens also the reserved amounts); for each
+-- call: its reservation.
+-- ARGV: number of calls, instance, number of this run, run that it requires, number of definitions; for each definition: number of
+-- limits, and for each limit: slot width, number of slots, time to live in ms; for each call: number of its definition, 1 if its admission
+-- got no reply (else 0), and for each limit the used amount, or for a budget the period of the admission and the amount that the instance
+-- has settled in it in total.
 -- Reply: number of calls settled by this run. A call without a reservation was settled before or never admitted.
 if has_lost(KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])) then return LOST end
 local me = ARGV[2]
-local k, a, done = 2, 5, 0
+local k, a, done = 2, 6, 0
+local definitions = {}
+for d = 1, tonumber(ARGV[5]) do
+  local limits, m = {}, tonumber(ARGV[a])
+  a = a + 1
+  for j = 1, m do
+    local limit = {key = KEYS[k], width = tonumber(ARGV[a]), n = tonumber(ARGV[a + 1]), ttl = tonumber(ARGV[a + 2])}
+    a, k = a + 3, k + 1
+    if limit.n < 0 or counts_tokens(limit.key) then limit.open, k = KEYS[k], k + 1 end
+    limits[j] = limit
+  end
+  definitions[d] = limits
+end
 for i = 1, tonumber(ARGV[1]) do
-  local id, m = ARGV[a], tonumber(ARGV[a + 1])
-  local known = redis.pcall('GET', KEYS[k])
+  local rkey, limits = KEYS[k], definitions[tonumber(ARGV[a])]
+  local known = redis.pcall('GET', rkey)
   local kept = type(known) == 'string' and known ~= '' and cmsgpack.unpack(known)
   if kept then
-    redis.call('DEL', KEYS[k])
+    redis.call('DEL', rkey)
     done = done + 1
-  elseif ARGV[a + 2] == '1' then
-    redis.call('SET', KEYS[k], '', 'PX', CANCELLED_MS) -- the admission may still arrive, held up in the network
+  elseif ARGV[a + 1] == '1' then
+    redis.call('SET', rkey, '', 'PX', CANCELLED_MS) -- the admission may still arrive, held up in the network
   end
-  a, k = a + 3, k + 1
-  for j = 1, m do
-    local key, width, n = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
-    local actual, ttl = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-    a, k = a + 4, k + 1
-    local open
-    if counts_tokens(key) then open, k = KEYS[k], k + 1 end
+  a, k = a + 2, k + 1
+  for j = 1, #limits do
+    local limit, actual = limits[j], tonumber(ARGV[a])
+    local key, width, n, ttl, open = limit.key, limit.width, limit.n, limit.ttl, limit.open
+    a = a + 1
     if n < 0 then
-      local held = KEYS[k]
-      k = k + 1
+      local settled = tonumber(ARGV[a])
+      a = a + 1
       if kept and kept[3 * j - 1] > 0 then
         local field = me .. ':' .. kept[3 * j - 2]
-        local left = redis.pcall('HINCRBY', held, field, -kept[3 * j - 1])
-        if type(left) == 'number' and left <= 0 then redis.call('HDEL', held, field) end
+        local left = redis.pcall('HINCRBY', open, field, -kept[3 * j - 1])
+        if type(left) == 'number' and left <= 0 then redis.call('HDEL', open, field) end
       end
-      record_settled(key, actual, me, ttl)
+      record_settled(key, actual, me, settled)
     elseif kept and width < 0 then
-      redis.pcall('ZREM', key, me .. ' ' .. id)
+      redis.pcall('ZREM', key, me .. ' ' .. id_of(rkey))
     elseif kept then
       local slot, change = kept[3 * j - 2], actual - kept[3 * j - 1]
       if open and kept[3 * j - 1] > 0 then

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.config.route import Route
 
 
-class Model(msgspec.Struct, frozen=True, eq=False):
+class Model(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A model that callers can ask for: its name in the configuration (which may be a pattern), its route, and its settings."""
 
     name: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -39,23 +39,24 @@ class Probes:
         self,
         config: Config,
         backend_of: BackendOf,
-        targets: Iterable[tuple[str, str]],
+        targets: Callable[[], Iterable[tuple[str, str]]],
         replicas: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """Replace all probes with those of a configuration. `targets` are (provider, model) pairs.
+        """Replace all probes with those of a configuration. `targets` returns (provider, model) pairs; it is called only if any is probed.
 
         `replicas` are the addresses of the replicas of each provider that has replicas. Each replica is probed.
         """
         self._tasks.cancel()
+        measured = measured_providers(config)
+        probed = measured | {name for name, provider in config.providers.items() if provider.probe is not None}
         models: dict[str, list[str]] = {}
-        for provider, model in targets:
-            models.setdefault(provider, []).append(model)
-        measured = measured_providers(config) & models.keys()
+        for owner, model in targets() if probed else ():
+            if owner in probed:
+                models.setdefault(owner, []).append(model)
+        measured &= models.keys()
         servers = sum(len((replicas or {}).get(name, ("",))) for name in measured)
         for name, used in models.items():
             probe, load_metrics = config.providers[name].probe, config.providers[name].load_metrics
-            if probe is None and name not in measured:
-                continue
             for address in (replicas or {}).get(name, ("",)):
                 backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
                 if probe is not None:

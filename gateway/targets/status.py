@@ -59,9 +59,14 @@ def target_refs(config: Config) -> list[tuple[str, str]]:
     return list(pairs)
 
 
+def known_views(registry: TargetRegistry) -> list[TargetView]:
+    """Return the targets that the registry knows: those that were called or probed, or are in a cooldown of another process."""
+    return [target_view(health, registry.clock()) for health in registry.all()]
+
+
 def target_views(registry: TargetRegistry, config: Config) -> list[TargetView]:
     """Return the targets of the configuration and all others that the registry knows, such as those that callers named."""
-    views = {health.name: target_view(health, registry.clock()) for health in registry.all()}
+    views = {view.target: view for view in known_views(registry)}
     for provider, name in target_refs(config):
         views.setdefault(f"{provider}/{name}", TargetView(f"{provider}/{name}"))
     return sorted(views.values(), key=lambda view: view.target)

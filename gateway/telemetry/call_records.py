@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import LimitStatus
-from gateway.store.limit_state import MAX_STATES, limit_state
+from gateway.store.limit_state import MAX_STATES, encoded_state
 from gateway.store.responses import Bounds
 from gateway.telemetry.call_content import CallContent
 from gateway.telemetry.record_file import FILE_NAME, RecordFile
@@ -32,8 +32,9 @@ MAX_LINES = 10_000
 WRITE_INTERVAL_S = 0.5
 RETRY_INTERVAL_S = 1.0
 MAX_WAITING_CONTENT_BYTES = 64 << 20
-_Work = tuple[list[bytes | tuple[bytes, Sequence[LimitStatus]]], "list[CallContent]", Callable[[], object]]
-_encode = msgspec.json.Encoder().encode
+_Line = bytes | tuple[bytes, Sequence[LimitStatus]]
+"""A log line, or a line with the states of the limits that admitted the call."""
+_Work = tuple[list[_Line], "list[CallContent]", Callable[[], object]]
 
 
 def records_path(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -53,7 +54,7 @@ class Recorder(Protocol):
     def drops(self) -> int:
         """Number of waiting lines that were dropped."""
 
-    def append(self, lines: list[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
+    def append(self, lines: Iterable[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
         """Add lines and the contents of calls.
 
         Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError if they cannot be added.
@@ -87,7 +88,7 @@ class CallRecords:
         """
         self._recorder = recorder
         self._report = report
-        self._lines: list[bytes | tuple[bytes, Sequence[LimitStatus]]] = []
+        self._lines: list[_Line] = []
         self._contents: list[CallContent] = []
         self._content_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -147,7 +148,7 @@ class CallRecords:
         while (item := self._next_work()) is not None:
             lines, contents, when_written = item
             if lines or self._recorder.waits:
-                self._write([line if isinstance(line, bytes) else _with_limits(*line) for line in lines], contents)
+                self._write(lines, contents)
             self._writing = False
             when_written()
         self._recorder.close()
@@ -159,9 +160,10 @@ class CallRecords:
         except queue.Empty:
             return [], [], _do_nothing
 
-    def _write(self, lines: list[bytes], contents: list[CallContent]) -> None:
+    def _write(self, lines: Sequence[_Line], contents: list[CallContent]) -> None:
+        whole = (line if isinstance(line, bytes) else _with_limits(*line) for line in lines)  # a few at a time are in the processor's cache
         try:
-            self._recorder.append(lines, time.time(), contents)
+            self._recorder.append(whole, time.time(), contents)
         except (OSError, sqlite3.Error, msgspec.MsgspecError, StoreUnavailableError) as error:
             self._unwritten += 0 if self._recorder.waits else len(lines)
             if not self._failing:
@@ -188,8 +190,8 @@ class CallRecords:
 
 def _with_limits(line: bytes, limits: Sequence[LimitStatus]) -> bytes:
     """Return a log line with the states of the limits that admitted the call; the log itself leaves these states out."""
-    states = [limit_state(status, status.reserved) for status in limits[:MAX_STATES]]
-    return line[:-2] + b',"limits":' + _encode(states) + b"}\n"
+    states = ",".join([encoded_state(status) for status in limits[:MAX_STATES]])
+    return line[:-2] + f',"limits":[{states}]}}\n'.encode()
 
 
 def _do_nothing() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,12 @@ CREATE TABLE IF NOT EXISTS contents (number INTEGER PRIMARY KEY, id TEXT, writte
 CREATE INDEX IF NOT EXISTS contents_id ON contents (id);
 CREATE INDEX IF NOT EXISTS contents_written ON contents (written, size);
 """
-INSERT = f"INSERT OR IGNORE INTO calls VALUES (?{', ?' * 14})"
+_ROW = f"(?{', ?' * 14})"
+INSERT = f"INSERT OR IGNORE INTO calls VALUES {_ROW}"
 """The number comes first; None takes the next one. A row whose number exists was copied by another process."""
+ROWS_PER_INSERT = 16
+_INSERT_ROWS = INSERT + f", {_ROW}" * (ROWS_PER_INSERT - 1)
+"""Inserts several rows: the thread waits for the interpreter after each statement, because it runs without the interpreter's lock."""
 _PRUNE = [
     f"DELETE FROM {table} WHERE number <= (SELECT min(number) + (max(number) - min(number)) / ? FROM {table})"
     for table in ("calls", "contents")
@@ -96,11 +101,12 @@ def _seconds(time: str) -> float:
 def row_of(line: bytes) -> tuple[Any, ...]:
     """Return the row of a log line."""
     call = _decode(line)
-    targets = "".join([f"\n{attempt.target}\n" for attempt in call.attempts])
-    cost = round(call.cost_usd * NANO_PER_USD) if isinstance(call.cost_usd, float | int) else None
+    attempts = call.attempts
+    targets = f"\n{attempts[0].target}\n" if len(attempts) == 1 else "".join([f"\n{attempt.target}\n" for attempt in attempts])
+    cost = round(call.cost_usd * NANO_PER_USD) if isinstance(call.cost_usd, float) else None
     return (
         call.id, call.client_id, _seconds(call.time), call.key, call.team, call.end_user, call.model, targets, call.status,
-        call.ms, cost, int(call.cost_usd is None), int(bool(call.adjustments)), line.rstrip(b"\n"),
+        call.ms, cost, 1 if call.cost_usd is None else 0, 1 if call.adjustments else 0, line.rstrip(b"\n"),
     )  # fmt: skip
 
 
@@ -129,7 +135,7 @@ class RecordFile:
         try:
             database = self._open()
             with database:
-                database.executemany(INSERT, [(None, *row_of(line)) for line in lines])
+                _insert(database, lines)
                 self._add_contents(database, contents, now)
                 if not self._pruned_at <= now < self._pruned_at + PRUNE_INTERVAL_S:
                     self._pruned_at = now
@@ -188,6 +194,14 @@ class RecordFile:
             is_pruned = True
         if is_pruned:
             database.executescript("PRAGMA incremental_vacuum;")  # `execute` would take one step, which frees one page
+
+
+def _insert(database: sqlite3.Connection, lines: Iterable[bytes]) -> None:
+    """Insert the rows of log lines, in their order."""
+    rows = ((None, *row_of(line)) for line in lines)
+    while len(group := list(islice(rows, ROWS_PER_INSERT))) == ROWS_PER_INSERT:
+        database.execute(_INSERT_ROWS, tuple(chain.from_iterable(group)))
+    database.executemany(INSERT, group)
 
 
 def _used_bytes(database: sqlite3.Connection) -> int:

@@ -9,13 +9,14 @@ texts are cached: the key of a long text is a digest, and the key of a short tex
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
+from hashlib import blake2b
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -43,6 +44,10 @@ from providers.media.table import UNKNOWN, MediaRules
 MAX_INLINE_BYTES = 16 << 10
 """Maximum size of texts that are counted on the event loop. Measured time: 1.5 ms if all words are known."""
 MAX_CACHED_COUNTS = 20_000
+"""Maximum number of cached counts of one tokenizer."""
+DROPPED_SHARE = 16
+"""If there are too many counts, the oldest are dropped: one in this many."""
+DIGEST_BYTES = 16
 MIN_DIGESTED_CHARS = 32
 """Minimum length of texts whose counts are cached by a digest; shorter texts are themselves the keys."""
 
@@ -102,7 +107,8 @@ class TokenCounter:
         """For each tokenizer name, the tokenizer that replaces an unusable one (else None), and the function that counts."""
         self._remote: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
         """The same for the tokenizer process."""
-        self._cached: dict[bytes, int] = {}
+        self._cached: dict[str, dict[str | bytes, int]] = {}
+        """For each tokenizer name, the counts of texts: of short ones by the text, of others by its digest."""
         self._lock = threading.Lock()
         self._thread = _Thread()
         self._pool: ThreadPoolExecutor | None = None
@@ -160,11 +166,11 @@ class TokenCounter:
             tokenizer=tokenizer.label(),
         )
 
-    def total_now(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> int:
-        """Return the total of `count_now` for a chat body. Bodies of plain text, which are the most common, take fewer steps."""
+    def plain_total(self, body: Body, tokenizer: Tokenizer) -> int | None:
+        """Return the total of `count_now` for a chat body of plain text, the most common kind, in fewer steps. Return None for others."""
         messages = body.plain_messages()
-        if messages is None or not COUNTED_BESIDE.isdisjoint(body):
-            return self.count_now(body, tokenizer, rules).total()
+        if messages is None or body.has_any(COUNTED_BESIDE):
+            return None
         texts = [message.content for message in messages]
         tokenizer, batch = self._use(tokenizer)
         counts = self._counts(texts, tokenizer, batch)
@@ -179,18 +185,23 @@ class TokenCounter:
 
     def _counts(self, texts: list[str], tokenizer: Tokenizer, batch: CountTexts) -> list[int]:
         """Return the tokens of each text. Uncached texts are counted in one batch."""
-        salt, cached = _salt(tokenizer.name), self._cached
-        keys = [_digest(text, salt) if len(text) >= MIN_DIGESTED_CHARS else salt + text.encode("utf-8", "surrogatepass") for text in texts]
-        counts: list[Any] = [cached.get(key) for key in keys]
+        cached = self._cached.get(tokenizer.name)
+        if cached is None:
+            cached = self._cached[tokenizer.name] = {}
+        keys = [
+            text if len(text) < MIN_DIGESTED_CHARS else blake2b(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
+            for text in texts
+        ]
+        counts: list[Any] = list(map(cached.get, keys))
         if None in counts:
             new = [index for index, count in enumerate(counts) if count is None]
             found = batch([texts[index] for index in new])
-            for index, count in zip(new, found, strict=True):
-                counts[index] = count
             with self._lock:
-                cached.update({keys[index]: count for index, count in zip(new, found, strict=True)})
-                while len(cached) > MAX_CACHED_COUNTS:
-                    del cached[next(iter(cached))]
+                for index, count in zip(new, found, strict=True):
+                    counts[index] = cached[keys[index]] = count
+                if len(cached) > MAX_CACHED_COUNTS:  # drop many at once: a search for the oldest entry passes the gaps of dropped ones
+                    for key in list(islice(cached, len(cached) - MAX_CACHED_COUNTS + MAX_CACHED_COUNTS // DROPPED_SHARE)):
+                        del cached[key]
         return counts
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
@@ -273,15 +284,6 @@ class TokenCounter:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(2, "tokens", self._thread.allow_waiting)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-@lru_cache(64)
-def _salt(name: str) -> bytes:
-    return hashlib.blake2b(name.encode(), digest_size=16).digest()
-
-
-def _digest(text: str, salt: bytes) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, salt=salt).digest()
 
 
 def _by_message(parts: Sequence[MessageParts], counts: Sequence[int], factor: float) -> tuple[int, ...]:

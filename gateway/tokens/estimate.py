@@ -34,12 +34,12 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def output_cap(body: Body, target: Target, default: int, operation: Operation = "chat") -> int:
-    """Return the maximum number of output tokens of all generated choices.
+    """Return the maximum number of output tokens of all generated choices. Embeddings and rerank have no output tokens."""
+    return 0 if operation in WITHOUT_OUTPUT else choice_cap(body, target, default) * generated_count(body, operation)
 
-    For each choice, it is the request's cap (else `default`), but at most the model's cap. Embeddings and rerank have no output tokens.
-    """
-    if operation in WITHOUT_OUTPUT:
-        return 0
+
+def choice_cap(body: Body, target: Target, default: int) -> int:
+    """Return the maximum number of output tokens of one choice: the request's cap (else `default`), but at most the model's cap."""
     entry = catalog.entry_of(target)
     model_cap = entry.output if entry is not None and entry.output else None
     cap = requested_cap(body)
@@ -47,7 +47,7 @@ def output_cap(body: Body, target: Target, default: int, operation: Operation = 
         cap = default
     if model_cap and model_cap < cap:
         cap = model_cap
-    return cap * generated_count(body, operation)
+    return cap
 
 
 def requested_cap(body: Body) -> int | None:

@@ -11,7 +11,7 @@ from gateway.tokens.encodings import MIN_BYTES_PER_TOKEN
 from gateway.tokens.inputs import count_inputs, count_ranked, inputs_by_size, ranked_by_size
 from gateway.tokens.messages import is_short, messages_of, read_message
 from gateway.tokens.pieces import SlowTextError
-from gateway.tokens.tokenizer import tokenizer_for
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from providers.base import Body, Operation, Target
 from providers.media.table import media_rules
 
@@ -42,7 +42,7 @@ class PromptCounts:
                 continue
             tokenizer = tokenizer_for(target.kind.type, target.model)
             with suppress(ValueError, TypeError, LookupError, RecursionError):  # an invalid body is not rejected here
-                work = partial(self._count, target)
+                work = partial(self._count, target, tokenizer)
                 self._counts[target.kind.type, target.model] = await self._counter.run(work, MAX_INLINE_BYTES + 1, tokenizer)
 
     def bound(self, target: Target) -> int:
@@ -102,7 +102,7 @@ class PromptCounts:
         try:
             if self._size > MAX_INLINE_BYTES and not (self._operation == "chat" and self._counter.is_quick(self._body, tokenizer)):
                 return None
-            count = self._counts[target.kind.type, target.model] = self._count(target)
+            count = self._counts[target.kind.type, target.model] = self._count(target, tokenizer)
         except SlowTextError:
             self._is_slow = True
             return None
@@ -110,13 +110,15 @@ class PromptCounts:
             return None
         return count
 
-    def _count(self, target: Target) -> int:
+    def _count(self, target: Target, tokenizer: Tokenizer) -> int:
         if self._operation == "rerank":
             return count_ranked(self._body, target, self._counter)
         if (field := _INPUT_FIELDS.get(self._operation)) is not None:
             return count_inputs(self._body, target, field, self._counter)
-        kind, model = target.kind.type, target.model
-        return self._counter.total_now(self._body, tokenizer_for(kind, model), media_rules(kind, model))
+        plain = self._counter.plain_total(self._body, tokenizer)
+        if plain is not None:
+            return plain
+        return self._counter.count_now(self._body, tokenizer, media_rules(target.kind.type, target.model)).total()
 
     def _by_size(self, target: Target, bytes_per_token: int) -> int:
         """Estimate the tokens of texts by their size, and count those of images, audio and files. For a short chat, use the whole size."""

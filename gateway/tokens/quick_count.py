@@ -59,10 +59,14 @@ class QuickCount:
             return self._by_pieces(text, steps)
         first = words.pop(0)
         before = self._first.get(first)
+        new: set[str] = set()
         try:
-            following, new = sum(map(self._words.__getitem__, words)), set[str]()
+            following = sum(map(self._words.__getitem__, words))
         except KeyError:
             following, new = 0, {word for word in words if word not in self._words}
+        if not new and before is None and ends_separately(first):
+            before, steps = self._by_pieces(first, steps)
+            self._keep(first, before, {})
         if before is not None and not new:
             return before + following, steps
         if len(new) > MAX_NEW_WORDS or not (ends_separately(first) and all(map(is_separate, new))):

@@ -7,11 +7,13 @@ space. The spaces of a longer run, except the last one, are a token of their own
 
 from __future__ import annotations
 
+import re
+
 MAX_SPACES = 80
 """Maximum length of a run of spaces: one space more than in the longest run that is a token of all encodings."""
 _TOO_MANY_SPACES = " " * (MAX_SPACES + 1)
-_RUNS = tuple(" " * length for length in (12, 6, 4, 4, 3))
-"""If each of these runs in turn is replaced by two spaces, every run of 3 to MAX_SPACES spaces becomes two spaces."""
+_split_at_runs = re.compile("   +").split
+"""Splits a text at its runs of three and more spaces. The expression begins with a literal, which the search looks for at once."""
 
 
 def words_of(text: str) -> list[str] | None:
@@ -25,8 +27,7 @@ def words_of(text: str) -> list[str] | None:
     if "   " in text:
         if _TOO_MANY_SPACES in text:
             return None
-        for run in _RUNS:
-            text = text.replace(run, "  ")
+        text = "  ".join(_split_at_runs(text))
     return text.split(" ")
 
 

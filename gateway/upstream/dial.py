@@ -1,4 +1,4 @@
-"""Opens connections: resolves the name, connects to the fastest address, then performs the TLS handshake.
+"""Opens connections: resolves the name, connects to the fastest address (gateway.upstream.connect), then performs the TLS handshake.
 
 With a proxy, the connection to the proxy is opened in the same way, then the proxy opens a tunnel to the upstream.
 """
@@ -6,13 +6,13 @@ With a proxy, the connection to the proxy is opened in the same way, then the pr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import zip_longest
 from typing import Any, Protocol, TypeVar
 
+from gateway.upstream.connect import connect_before
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Ticker, finish_before
 from gateway.upstream.proxy_tunnel import Proxy, ProxyConnection, ProxyDestination, open_tunnel, read_proxy
@@ -20,12 +20,6 @@ from gateway.upstream.resolver import Address, Resolver, literal_address
 from gateway.upstream.tls import TlsContexts, alert_of
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError, in_seconds
 from gateway.upstream.websocket import UpstreamSocket
-
-RECEIVE_WINDOW_BYTES = 256 << 10
-"""Receive window of a socket: bytes that the kernel buffers for a stream whose caller reads slowly."""
-NEXT_ADDRESS_DELAY_S = 0.25
-"""Seconds after which the next address is tried in parallel (RFC 8305, section 5)."""
-
 
 C = TypeVar("C", UpstreamConnection, UpstreamSocket, ProxyConnection)
 C_co = TypeVar("C_co", covariant=True)
@@ -58,7 +52,7 @@ class Dialer:
             return await self._dial_unix(pool, origin.socket, deadline)
         addresses = await self._resolve(pool, deadline, deadlines)
         try:
-            sock = await finish_before(ticker, deadline, connect_fastest(addresses), socket.socket.close)
+            sock = await connect_before(ticker, deadline, addresses)
         except TimeoutError:
             self._resolver.forget(origin.host, origin.port)
             reason = f"no connection to {origin.host}:{origin.port} within {in_seconds(deadlines.connect)}"
@@ -117,7 +111,7 @@ class Dialer:
             addresses = [address for address in addresses if self._is_allowed(address[1][0])]
             if not addresses:
                 raise UpstreamError("blocked", f"{origin.host} resolves only to blocked addresses")
-        return interleave(addresses)
+        return interleave(addresses) if len(addresses) > 1 else addresses
 
     async def _secure(
         self,
@@ -214,62 +208,6 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
     same = [address for address in addresses if address[0] == first]
     other = [address for address in addresses if address[0] != first]
     return [address for pair in zip_longest(same, other) for address in pair if address is not None]
-
-
-async def connect_fastest(addresses: Sequence[Address]) -> socket.socket:
-    """Return a socket connected to the address that accepts first.
-
-    Each further address is tried after NEXT_ADDRESS_DELAY_S, or as soon as an earlier attempt fails.
-    """
-    if len(addresses) == 1:
-        return await _connect(addresses[0])
-    left = list(addresses)
-    tasks: list[asyncio.Task[socket.socket]] = []
-    winner: asyncio.Task[socket.socket] | None = None
-    failure: OSError = OSError("no address")
-    pending: set[asyncio.Task[socket.socket]] = set()
-    try:
-        while left or pending:
-            if left:
-                tasks.append(asyncio.ensure_future(_connect(left.pop(0))))
-                pending.add(tasks[-1])
-            done, pending = await asyncio.wait(pending, timeout=NEXT_ADDRESS_DELAY_S if left else None, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                error = task.exception()
-                if error is None:
-                    winner = task
-                    return task.result()
-                if not isinstance(error, OSError):
-                    raise error
-                failure = error
-        raise failure
-    finally:
-        for task in tasks:
-            if task is not winner:
-                _discard(task)
-
-
-def _discard(task: asyncio.Task[socket.socket]) -> None:
-    if not task.done():
-        task.cancel()
-    elif not task.cancelled() and task.exception() is None:
-        task.result().close()
-
-
-async def _connect(address: Address) -> socket.socket:
-    family, target = address
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with contextlib.suppress(OSError):  # some kernels lack this option
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, RECEIVE_WINDOW_BYTES)
-        await asyncio.get_running_loop().sock_connect(sock, target)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _reason(error: OSError) -> str:

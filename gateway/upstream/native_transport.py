@@ -21,6 +21,8 @@ from gateway.upstream.transport import Deadlines, Origin, Upload, UpstreamError
 from gateway.upstream.websocket import SocketDestination, UpstreamSocket
 from providers.base import WireRequest
 
+_NO_REQUEST = WireRequest("", [], b"")
+
 
 class SentRequest(msgspec.Struct, frozen=True):
     """A request that was written to a connection, and the response that will arrive on it."""
@@ -30,6 +32,10 @@ class SentRequest(msgspec.Struct, frozen=True):
     request: WireRequest
     head: bytes
     response: NativeResponse
+
+    def without_request(self) -> SentRequest:
+        """Return the same without the request, which is not sent again. This frees its memory."""
+        return msgspec.structs.replace(self, request=_NO_REQUEST, head=b"")
 
 
 class NativeTransport:
@@ -108,7 +114,8 @@ class NativeTransport:
         head = pool.heads.encode(request)
         response = NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
         connection = await pool.acquire(deadlines, response.total)
-        return _begin(SentRequest(pool, connection, request, head, response), listener)
+        sent = _begin(SentRequest(pool, connection, request, head, response), listener)
+        return sent if connection.served else sent.without_request()  # only a reused connection can be stale
 
     async def wait(self, sent: SentRequest) -> NativeResponse:
         """Return the response to a request sent with `begin` or `open`, as `send` does. The caller must have removed the listener."""

@@ -8,10 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 Address = tuple[int, tuple[Any, ...]]
 """A socket family and the matching argument of `socket.connect`."""
+
+MAX_CACHED_ADDRESSES = 1024
+"""Number of parsed addresses that are remembered, because each new connection asks for the same ones."""
 
 Lookup = Callable[[str, int], Sequence[Address]]
 
@@ -28,6 +32,7 @@ class Resolver(Protocol):
         ...
 
 
+@lru_cache(MAX_CACHED_ADDRESSES)
 def is_allowed_address(address: str) -> bool:
     """Return whether upstreams may have this address.
 
@@ -39,15 +44,16 @@ def is_allowed_address(address: str) -> bool:
     return not (ip.is_link_local or ip.is_multicast or ip.is_unspecified)
 
 
-def literal_address(host: str, port: int) -> list[Address] | None:
-    """Return a list with the address if `host` is an IP address, else None."""
+@lru_cache(MAX_CACHED_ADDRESSES)
+def literal_address(host: str, port: int) -> tuple[Address] | None:
+    """Return a tuple with the address if `host` is an IP address, else None."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return None
     if address.version == 6:
-        return [(socket.AF_INET6, (host, port, 0, 0))]
-    return [(socket.AF_INET, (host, port))]
+        return ((socket.AF_INET6, (host, port, 0, 0)),)
+    return ((socket.AF_INET, (host, port)),)
 
 
 def look_up(host: str, port: int) -> list[Address]:

@@ -40,6 +40,39 @@ def test_duplicate_keys_are_kept_apart() -> None:
     assert value.text == "1"
 
 
+def test_an_alias_is_the_value_of_its_anchor() -> None:
+    tree = mapping("a: &a { b: &b [1] }\nc: *b\nd: *a\n&k e: 2\n*k : 3\n")
+    first = tree.entries["a"].value
+    assert isinstance(first, Mapping)
+    assert tree.entries["c"].value == first.entries["b"].value
+    assert tree.entries["d"].value == first
+    assert [key for key, *_ in tree.repeated] == ["e"]
+
+
+DEEP = "[" * 30 + "1" + "]" * 30
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: *b\nc: !x 1\n", "the tag '!x' is not supported: remove it"),
+        ("? [a]\n: 1\nb: *c\n", "not valid YAML: found undefined alias"),
+        ("a: &x 1\nb: &x 2\n", "not valid YAML: found duplicate anchor; first occurrence second occurrence"),
+        ("? [a]\n: 1\n", "a key must be text, not a list or a mapping"),
+        ("a: &a [*a]\n", "an alias contains itself, or is nested too deeply"),
+        (f"a: &a {DEEP}\nb: [[*a]]\n", "an alias contains itself, or is nested too deeply"),
+        ("<<: [1]\n", "'<<' must be followed by the alias of a mapping"),
+        (f"a: &a {{ {', '.join(f'k{number}: 1' for number in range(100))} }}\n<<: [{', '.join(['*a'] * 600)}]\n",
+         "aliases expand to more than 50000 values"),
+        (f"a: &a [{', '.join('1' * 300)}]\nb: [{', '.join(['*a'] * 300)}]\n", "aliases expand to more than 50000 values"),
+    ],
+)  # fmt: skip
+def test_errors_of_the_text_come_before_those_of_anchors_and_of_the_tree(text: str, message: str) -> None:
+    with pytest.raises(YamlError) as caught:
+        parse(text.encode())
+    assert caught.value.message == message
+
+
 @pytest.mark.parametrize(("text", "place"), [("a:\n\tb: x", Place(2, 1)), ("a: 1\n---\nb: 2", Place(2, 1)), ("a: !x 1", Place(1, 4))])
 def test_errors_have_a_place(text: str, place: Place) -> None:
     with pytest.raises(YamlError) as caught:

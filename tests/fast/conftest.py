@@ -10,6 +10,8 @@ import pytest
 import uvloop
 
 from gateway.fast.fast_call import FastCall
+from gateway.fast.fast_request import FastRequest
+from gateway.http import rounds
 from gateway.http.caller import CallerDeadlines
 from gateway.server.callers_listener import PIPELINE_ONLY
 from gateway.store.limit import Costs, Limit
@@ -40,14 +42,20 @@ class Pair(NamedTuple):
 def entered(monkeypatch: pytest.MonkeyPatch) -> list[FastCall]:
     """Return the list of the calls that entered the fast lane."""
     calls: list[FastCall] = []
-    start = FastCall.start
+    start = FastRequest.start
 
     def counted(self: FastCall, limits: Sequence[Limit], costs: Costs | None) -> None:
         calls.append(self)
         start(self, limits, costs)
 
-    monkeypatch.setattr(FastCall, "start", counted)
+    monkeypatch.setattr(FastRequest, "start", counted)
     return calls
+
+
+@pytest.fixture(params=[rounds.FEW_CALLS, -1], ids=["at once", "in rounds"])
+def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the steps of calls run at once, as those of few calls do, and in rounds, as those of many calls do."""
+    monkeypatch.setattr(rounds, "FEW_CALLS", request.param)
 
 
 StartPair = Callable[..., Awaitable[Pair]]

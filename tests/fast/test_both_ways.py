@@ -16,6 +16,8 @@ from tests.faults.upstream_server import BEHAVIOURS, FaultUpstream
 from tests.flows.live import Live, eventually
 from tests.support.search import examples
 
+pytestmark = pytest.mark.usefixtures("steps")
+
 SLOW = frozenset({
     "infinite", "drip-head", "drip-body", "endless-event", "big-header", "endless-interim", "silent", "silent-after-head",
     "stall-mid-stream",

@@ -13,6 +13,8 @@ from tests.faults.client import ask, chat
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live
 
+pytestmark = pytest.mark.usefixtures("steps")
+
 CALLS = 60
 
 

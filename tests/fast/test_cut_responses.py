@@ -15,6 +15,8 @@ from tests.faults.client import ask, chat
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script
 from tests.support.search import every
 
+pytestmark = pytest.mark.usefixtures("steps")
+
 INTERIM = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
 EVENTS = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in (*WORDS, chat_chunk(finish="stop"))) + b"data: [DONE]\n\n"
 ANSWER = completion("one two")

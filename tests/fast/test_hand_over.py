@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from gateway.fast.fast_call import FastCall
 from gateway.fast.hand_over import LaneCall
 from gateway.http.listener import continue_in_tasks
+from gateway.http.rounds import START, Rounds
 from gateway.runtime.gateway import Gateway
 from gateway.store.decision_waiter import DecisionWaiter
 from gateway.store.limit import Costs, Limit, Refusal, Reservation
@@ -24,6 +25,8 @@ from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.live import Live, eventually, live
 from tests.native import anthropic_fake, responses_fake
 from tests.support.redis import RedisServer
+
+pytestmark = pytest.mark.usefixtures("steps")
 
 EACH_SIDE = pytest.mark.parametrize("side", ["caller", "target"])
 
@@ -111,6 +114,57 @@ async def test_a_caller_that_disconnects_during_the_decision_keeps_no_reservatio
         assert limiter._leases == {}
         assert len(entered) == 1
         assert up.requests == []
+
+
+@pytest.fixture
+def late_rounds(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Keep the steps of all stages but START. Return the list of them."""
+    kept: list[Callable[[], None]] = []
+    add = Rounds.add
+
+    def added(self: Rounds, stage: int, step: Callable[[], None]) -> None:
+        if stage == START:
+            add(self, stage, step)
+        else:
+            kept.append(step)
+
+    monkeypatch.setattr(Rounds, "add", added)
+    return kept
+
+
+async def test_a_caller_that_disconnects_before_the_round_that_sends_the_request_keeps_no_reservation(
+    up: FaultUpstream, late_rounds: list[Callable[[], None]], entered: list[FastCall]
+) -> None:
+    async with live(configuration(up)) as gateway:
+        limiter = slow_limiter(gateway.gateway, "none")
+        async with await FaultClient.connect(gateway.port) as client:
+            await client.post(chat())
+            await eventually(lambda: bool(late_rounds))
+            assert len(limiter._leases) == 1
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+        late_rounds[0]()
+        (record,) = await gateway.records(1)
+        assert record["status"] == 499
+        assert limiter._leases == {}
+        assert len(entered) == 1
+        assert up.requests == []
+
+
+@pytest.mark.parametrize("steps_before", [0, 1], ids=["before the request", "after the response"])
+async def test_a_call_that_waits_for_a_round_is_answered_by_a_task_if_the_shutdown_begins(
+    up: FaultUpstream, late_rounds: list[Callable[[], None]], entered: list[FastCall], steps_before: int
+) -> None:
+    async with live(configuration(up)) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.post(chat())
+        for number in range(steps_before):
+            await eventually(lambda number=number: len(late_rounds) > number)  # type: ignore[misc]
+            late_rounds[number]()
+        await eventually(lambda: len(late_rounds) > steps_before)
+        entered[0].continue_in_task()
+        late_rounds[steps_before]()
+        assert (await client.answer()).status == 200
+        (record,) = await gateway.records(1)
+        assert (record["status"], len(up.requests)) == (200, 1)
 
 
 @EACH_SIDE

@@ -18,6 +18,8 @@ from tests.faults.client import CHAT_PATH, MESSAGES, FaultClient, chat, request_
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 
+pytestmark = pytest.mark.usefixtures("steps")
+
 MODELS = """
   plain: up/mock
   hedged: { targets: [up/mock, vllm/mock], hedge: 1s }
@@ -160,9 +162,10 @@ async def _connection_after(client: FaultClient, head: bytes) -> CallerConnectio
     address = client.socket.getsockname()
     connections: list[CallerConnection] = []
 
-    def is_read() -> bool:
-        connections[:] = [each for each in gc.get_objects() if isinstance(each, CallerConnection) and each.client == address]
-        return any(connection._in_body for connection in connections)
+    def is_read() -> bool:  # an earlier test may have used the same port
+        found = [each for each in gc.get_objects() if isinstance(each, CallerConnection) and each.client == address]
+        connections[:] = [connection for connection in found if connection._in_body]
+        return bool(connections)
 
     await eventually(is_read)
     return connections[0]

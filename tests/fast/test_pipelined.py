@@ -12,6 +12,8 @@ from tests.faults.behaviours import chat_chunk, play, sse
 from tests.faults.client import FaultClient, chat
 from tests.faults.upstream_server import HANG, FaultUpstream
 
+pytestmark = pytest.mark.usefixtures("steps")
+
 FIRST_EVENT = sse(chat_chunk("one "), ending=HANG)
 
 

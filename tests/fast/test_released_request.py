@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from gateway.fast.fast_call import FastCall
 from tests.fast.conftest import StartPair
-from tests.faults.behaviours import END, SSE, chunked
+from tests.faults.behaviours import END, SSE, canned, chunked, completion
 from tests.faults.client import CHAT_PATH, FaultClient, chat
 from tests.faults.upstream_server import HANG, FaultUpstream, play
-from tests.flows.live import live
+from tests.flows.live import eventually, live
+
+pytestmark = pytest.mark.usefixtures("steps")
 
 PROMPT = "How long is the river? " * 40
 MESSAGES = [{"role": "user", "content": PROMPT}]
@@ -53,6 +56,30 @@ async def test_a_begun_stream_keeps_its_prompt_only_if_it_is_not_counted(
         for body in kept:
             assert body.get("stream") is True
             assert ("messages" in body or "input" in body) == (settings != TOKENS)
+
+
+async def test_a_waiting_call_keeps_the_encoded_request_only_on_a_reused_connection(up: FaultUpstream, entered: list[FastCall]) -> None:
+    up.on(lambda request: request.path.endswith(CHAT_PATH[3:]), play(HANG))
+    up.once(canned(completion("word")))
+    request = {"model": "m", **FIELDS[CHAT_PATH]}
+    kept: list[bytes] = []
+
+    def is_sent() -> bool:
+        return entered[-1]._sent is not None
+
+    async with live(configuration(up, "strict: false")) as gateway, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(await FaultClient.connect(gateway.port)) for _ in range(3)]
+        await clients[0].post(request)
+        await clients[0].answer()
+        for client in clients[1:]:
+            await client.post(request)
+            await up.wait_for(lambda up: len(up.requests) == len(kept) + 2)
+            await eventually(is_sent)
+            sent = entered[-1]._sent
+            assert sent is not None
+            kept.append(sent.request.body)
+    assert PROMPT.encode() in kept[0]
+    assert kept[1] == b""
 
 
 @pytest.mark.parametrize("settings", [TOKENS, "strict: false"], ids=["counted", "uncounted"])

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.http import rounds
 from gateway.targets.latency import Latency
 from tests.faults.upstream_server import FaultUpstream, status
 from tests.flows.conftest import chat, delayed, events, held, post_chat
@@ -110,9 +111,11 @@ async def test_prefix_balance_sends_equal_beginnings_to_one_target_and_spreads_t
     assert len(set(homes.values())) > 1
 
 
+@pytest.mark.parametrize("few_calls", [rounds.FEW_CALLS, -1], ids=["at once", "in rounds"])
 async def test_prefix_balance_moves_calls_from_a_target_with_more_than_its_share_in_flight(
-    up: FaultUpstream, client: httpx.AsyncClient
+    up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, few_calls: int
 ) -> None:
+    monkeypatch.setattr(rounds, "FEW_CALLS", few_calls)
     release = asyncio.Event()
     up.on(lambda request: True, held(release))
     text = "the same beginning " * 40

@@ -298,6 +298,21 @@ async def test_retired_generations_are_freed(up: FaultUpstream, client: httpx.As
         assert sum(map(len, gateway.gateway.metrics.counts.values())) == series
 
 
+async def test_a_retired_generation_is_reported_when_its_last_call_has_ended(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.chunks, up.delay = 20, 0.05
+    async with live(one_model(up), environ=ENVIRON) as gateway:
+        retired: list[int] = []
+        gateway.gateway.on_retired = lambda: retired.append(len(gateway.gateway._replaced))
+        answer, lines = await open_stream(client, gateway)
+        write(gateway, one_model(up, "max_body: 1MiB\n"))
+        assert await gateway.reloader.reload() == "applied"
+        is_early = bool(retired)
+        assert [line async for line in lines if line][-1] == "data: [DONE]"
+        await answer.aclose()
+        await eventually(lambda: retired == [0])
+    assert not is_early
+
+
 NEEDS_RESTART = [
     ("listen: 127.0.0.1:9\n", ["listen"]),
     ("admin: 127.0.0.1:9\n", ["admin.listen"]),

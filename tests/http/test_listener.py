@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+import uvloop
 
 from gateway.config.formats import Address
-from gateway.http.listener import ListenError, bind, seat_name, url_of
+from gateway.http.listener import ACCEPTED_AT_ONCE, ListenError, bind, copies, make_server, seat_name, url_of
 
 
 def test_a_free_port_is_bound_and_shown_as_a_url() -> None:
@@ -30,3 +34,31 @@ def test_a_restarted_worker_has_the_same_seat_and_another_worker_has_not() -> No
     with bind(Address("127.0.0.1", 0)) as listener:
         assert seat_name(listener, 1) == seat_name(listener, 1) != seat_name(listener, 2)
         assert seat_name(listener).startswith(socket.gethostname())
+
+
+def test_connections_are_accepted_together_and_no_copy_of_the_listener_stays_open() -> None:
+    listener = bind(Address("127.0.0.1", 0))
+    address = listener.getsockname()
+    sockets = copies(listener)
+
+    async def app(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+        raise NotImplementedError
+
+    async def count_turns() -> int:
+        callers = [socket.create_connection(address) for _ in range(ACCEPTED_AT_ONCE)]
+        server = make_server(app, grace=None)
+        serving = asyncio.create_task(server.serve(sockets))
+        turns = 0
+        while len(server.server_state.connections) < len(callers):
+            await asyncio.sleep(0)
+            turns += bool(server.server_state.connections)
+        for caller in callers:
+            caller.close()
+        server.should_exit = True
+        await serving
+        return turns
+
+    assert uvloop.run(count_turns()) < ACCEPTED_AT_ONCE
+    assert all(each.fileno() == -1 for each in sockets)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address).close()

@@ -19,3 +19,17 @@ def test_two_processes_never_make_the_same_id() -> None:
     code = "from gateway.http.request_id import next_id; print(next_id())"
     first, second = (subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout for _ in range(2))
     assert first != second
+
+
+def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
+    code = """
+import os
+from gateway.http.request_id import next_id
+next_id()
+child = os.fork()
+os.write(1, next_id().encode() + b"\\n")
+if child:
+    os.waitpid(child, 0)
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert len({id[: len("req_") + 12] for id in said}) == len(said) == 2

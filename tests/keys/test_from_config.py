@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import load as config
 from gateway.config.load import ConfigError
-from gateway.keys.from_config import virtual_keys
+from gateway.keys.from_config import VirtualKeys
 from gateway.keys.virtual_key import VirtualKey, may_use
 from tests.support.each import each
 
@@ -19,7 +19,7 @@ DIGESTS = {name: hashlib.sha256(f"lg-{name}-key".encode()).hexdigest() for name 
 def parsed(teams: str, keys: str) -> dict[str, VirtualKey]:
     """Return the virtual keys of a configuration by name."""
     found = config.parse(f"{FRAME}teams: {teams}\nkeys: {keys}\n".encode(), "g.yaml", environ={})
-    return {each.name: each for each in virtual_keys(found.keys.values(), found.teams).values()}
+    return {each.name: each for each in VirtualKeys(found.keys.values(), found.teams).values()}
 
 
 def key(name: str, more: str) -> str:
@@ -88,7 +88,7 @@ def test_a_disabled_team_disables_its_keys() -> None:
 
 def test_a_key_whose_team_was_removed_is_disabled() -> None:
     entry = config.parse(f"{FRAME}teams: {{t: {{}}}}\nkeys: {key('a', 'team: t')}\n".encode(), "g.yaml", environ={}).keys["a"]
-    (found,) = virtual_keys([entry], {}).values()
+    (found,) = VirtualKeys([entry], {}).values()
     assert found.disabled
 
 

@@ -17,7 +17,7 @@ from gateway.config import load
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.keys.authenticate import Keys
 from gateway.keys.file_store import FileKeyStore, FileStore
-from gateway.keys.from_config import virtual_keys
+from gateway.keys.from_config import VirtualKeys
 from gateway.keys.redis_store import RedisKeyStore, RedisStore
 from gateway.keys.runtime_keys import MAX_PREVIOUS_SECRETS, RuntimeKeys, RuntimeTeams, key_store, rotated, team_store
 from gateway.keys.store import EntryStore, MemoryKeyStore, MemoryStore, PreviousSecret, RuntimeKey
@@ -161,7 +161,7 @@ async def test_a_replaced_secret_has_another_error_than_an_expired_key() -> None
     key = runtime(hash="sha256:" + hashlib.sha256(secret.encode()).hexdigest(), expires=later)
     keys.by_name = {"app": rotated(key, "sha256:" + "0" * 64, "s", 60.0)}
     found = Keys({}, open_to_all=False, clock=lambda: now[0])
-    found.set_runtime_keys(virtual_keys(keys.accepted, {}, keys.replaced))
+    found.set_runtime_keys(VirtualKeys(keys.accepted, {}, keys.replaced))
     sent = [(b"authorization", f"Bearer {secret}".encode())]
     assert found.authenticate(sent) is not None
     now[0] += 61
@@ -178,7 +178,7 @@ async def test_the_old_secret_of_an_expired_key_has_expired() -> None:
     key = runtime(hash="sha256:" + hashlib.sha256(b"lg-old").hexdigest(), expires=datetime.now(UTC) + timedelta(seconds=5))
     keys.by_name = {"app": rotated(key, "sha256:" + "0" * 64, "s", 60.0)}
     found = Keys({}, open_to_all=False, clock=lambda: now[0])
-    found.set_runtime_keys(virtual_keys(keys.accepted, {}, keys.replaced))
+    found.set_runtime_keys(VirtualKeys(keys.accepted, {}, keys.replaced))
     now[0] += 10
     with pytest.raises(KeyRejectedError, match="has expired"):
         found.authenticate([(b"authorization", b"Bearer lg-old")])

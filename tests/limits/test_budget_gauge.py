@@ -268,7 +268,7 @@ async def test_a_new_configuration_shows_the_known_budgets_with_their_new_amount
         await settled(limiter, old, await admitted(limiter, old, DOLLAR, id, budget), BUDGET.amount // 2)
     await old.refresh(limiter)
     old.hand_over(new)
-    await new.refresh(limiter, lambda: [BUDGET.with_amount(BUDGET.amount * 2)])
+    await new.refresh(limiter, lambda owners: [BUDGET.with_amount(BUDGET.amount * 2)])
     assert new.values("used") == {TEAM: 0.25}
     assert [usage.limit.amount for usage in new.take_news()[0]] == [BUDGET.amount * 2]
 
@@ -278,11 +278,11 @@ async def test_a_call_that_ends_after_two_reloads_is_seen_by_the_newest_configur
     held = await admitted(limiter, gauges[0], BUDGET.amount // 2, "long")
     for before, after in pairwise(gauges):
         before.hand_over(after)
-    await gauges[2].refresh(limiter, lambda: [BUDGET])
+    await gauges[2].refresh(limiter, lambda owners: [BUDGET])
     assert (gauges[2].values("used"), gauges[2].values("reserved")) == ({TEAM: 0.0}, {TEAM: 0.5})
     await settled(limiter, gauges[0], held, BUDGET.amount // 4)
     gauges[0].note_refusal(Refusal(BUDGET, 60.0))
-    await gauges[2].refresh(limiter, lambda: [BUDGET])
+    await gauges[2].refresh(limiter, lambda owners: [BUDGET])
     assert (gauges[2].values("used"), gauges[2].values("reserved")) == ({TEAM: 0.25}, {TEAM: 0.0})
     news, refusals = gauges[2].take_news()
     assert [usage.used for usage in news] == [BUDGET.amount // 4]
@@ -294,9 +294,9 @@ async def test_the_budget_of_a_deleted_key_is_no_longer_shown() -> None:
     kept, deleted, caller = (Limit(f"key:{name}", "spend", 10 * DOLLAR, "total") for name in ("kept", "deleted", "staff/alice"))
     for budget in (kept, deleted, caller):
         await settled(limiter, gauge, await admitted(limiter, gauge, DOLLAR, budget.owner, budget), 5 * DOLLAR)
-    await gauge.refresh(limiter, lambda: pytest.fail("nothing has changed"))
+    await gauge.refresh(limiter, lambda owners: pytest.fail("nothing has changed"))
     gauge.recheck()
-    await gauge.refresh(limiter, lambda: [kept.with_amount(20 * DOLLAR)])
+    await gauge.refresh(limiter, lambda owners: [kept.with_amount(20 * DOLLAR)])
     assert gauge.values("used") == {("key", "kept"): 0.25, ("key", "staff/alice"): 0.5}
 
 

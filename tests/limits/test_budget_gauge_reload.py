@@ -29,7 +29,7 @@ async def test_a_call_of_a_replaced_configuration_makes_the_newest_one_read_its_
     oldest.note((BUDGET, tokens))
     assert oldest._noted == {}
     double = BUDGET.with_amount(BUDGET.amount * 2)
-    await newest.refresh(limiter, lambda: [tokens, double])
+    await newest.refresh(limiter, lambda owners: [tokens, double])
     assert limiter.reads == [[double]]
     assert newest.values("used") == {TEAM: 0.125}
 
@@ -48,7 +48,7 @@ def test_the_number_of_inherited_budgets_is_bounded(monkeypatch: pytest.MonkeyPa
     budgets = [Limit(f"key:staff/{number}", "spend", DOLLAR, "day") for number in range(3)]
     for budget in budgets:
         old.note([budget])
-    assert new._unchecked == {budget.key for budget in budgets[:2]}
+    assert new._unchecked.keys() == {budget.key for budget in budgets[:2]}
 
 
 async def test_a_budget_that_no_longer_exists_is_not_read_again() -> None:
@@ -58,7 +58,7 @@ async def test_a_budget_that_no_longer_exists_is_not_read_again() -> None:
         await admitted(limiter, gauge, DOLLAR, budget.owner, budget)
     gauge.recheck()
     new = Limit("key:new", "spend", DOLLAR, "total")
-    await gauge.refresh(limiter, lambda: [new, kept])
+    await gauge.refresh(limiter, lambda owners: [new, kept])
     assert [[limit.owner for limit in limits] for limits in limiter.reads] == [["key:kept", "key:staff/alice"]]
 
 

@@ -32,6 +32,14 @@ def test_every_limit_is_listed_once_with_its_owner() -> None:
     ]
 
 
+def test_the_limits_of_some_owners_are_listed_without_those_of_other_keys_teams_and_models() -> None:
+    config = parse(YAML, "g.yaml", environ={})
+    owners = ["key:k", "key:gone", "model:m", "user:k/alice"]
+    found = {limit.owner for limit in declared_limits(config, owners=owners)}
+    assert found == {"key:k", "model:m", "provider:a", "target:a/x"}
+    assert {limit.owner for limit in declared_limits(config, owners=["team:t"])} == {"team:t", "provider:a", "target:a/x"}
+
+
 ISSUERS = b"""
 issuers:
   staff:

@@ -13,7 +13,7 @@ from gateway.call import Attempt
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.load import parse
 from gateway.errors import GatewayError
-from gateway.keys.from_config import virtual_keys
+from gateway.keys.from_config import VirtualKeys
 from gateway.keys.virtual_key import VirtualKey
 from gateway.limits import enforce
 from gateway.limits.enforce import Limits
@@ -69,7 +69,7 @@ keys: { k: { hash: "sha256:HASH", team: t, models: { m: { limits: { requests: 1/
 async def test_limits_of_models_apply_to_the_models_that_a_call_asks_for() -> None:
     config = parse(KEYS, "g.yaml", environ={})
     limits = Limits(config, MemoryLimiter(), Metrics(["m"], ["a/x"]))
-    (key,) = virtual_keys(config.keys.values(), config.teams).values()
+    (key,) = VirtualKeys(config.keys.values(), config.teams).values()
     refused: list[str] = []
     for model in ("m", "m", "n", "n"):
         call = call_with(key=key)

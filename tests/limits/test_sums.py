@@ -12,7 +12,7 @@ from gateway.catalog.prices import price_of
 from gateway.catalog.token_price import TokenPrice
 from gateway.config.load import parse
 from gateway.config.redis_address import RedisAddress
-from gateway.keys.from_config import virtual_keys
+from gateway.keys.from_config import VirtualKeys
 from gateway.ledger.counters import add_counts, merge_copies
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
@@ -67,7 +67,7 @@ def exact(price: TokenPrice, usage: Usage) -> int:
 async def test_ledger_memory_and_redis_have_the_same_sums(redis: RedisAddress, start: LimiterStarter) -> None:
     limiters: list[Limiter] = [MemoryLimiter(), await start(redis, deadline=20.0), await start(redis, deadline=20.0)]
     metrics, ledger = Metrics(["m", "n"], ["own/m", "openai/gpt-5.4"]), Ledger(lambda line: None)
-    (key,) = virtual_keys(CONFIG.keys.values(), CONFIG.teams).values()
+    (key,) = VirtualKeys(CONFIG.keys.values(), CONFIG.teams).values()
     all_limits = [Limits(CONFIG, limiter, metrics) for limiter in limiters]
     dice, expected = random.Random(7), [0, 0, 0]
     for number in range(CALLS):

@@ -11,7 +11,7 @@ from gateway.config import load as config
 from gateway.config.route import Balance
 from gateway.config.types import Config
 from gateway.targets.latency import MIN_OBSERVATIONS
-from gateway.upstream.dial import NEXT_ADDRESS_DELAY_S
+from gateway.upstream.connect import NEXT_ADDRESS_DELAY_S
 from gateway.upstream.resolver import ThreadResolver
 from tests.routing.test_router import names, router
 from tests.support.each import each

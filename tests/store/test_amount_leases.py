@@ -11,10 +11,11 @@ import pytest
 from gateway.store import amount_leases
 from gateway.store.amount_leases import HOT_CALLS, MAX_CALLS, MAX_LINES, MAX_TOGETHER, MIN_CALLS, AmountLeases, LeaseRequest
 from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.limit_set import LimitSet, limit_set
 from gateway.store.script_args import PendingDecision
 
 REQUESTS, TOKENS = Limit("k", "requests", 100_000, "h"), Limit("k", "tokens", 1_000_000, "h")
-BOTH = (REQUESTS, TOKENS)
+BOTH = limit_set((REQUESTS, TOKENS))
 COST = Costs(1, 6, 4)
 SLOT_S = REQUESTS.slot / US_PER_S
 LEASE_S = 20.0
@@ -42,7 +43,7 @@ class Fleet:
     def reserve_open(self, calls: Sequence[Reservation]) -> None:
         self.told += (("reserved", call.id, call.costs) for call in calls)
 
-    def heat(self, limits: tuple[Limit, ...] = BOTH, costs: Costs = COST, calls: int = HOT_CALLS + 1) -> list[PendingDecision]:
+    def heat(self, limits: LimitSet = BOTH, costs: Costs = COST, calls: int = HOT_CALLS + 1) -> list[PendingDecision]:
         """Let the store decide on calls that follow each other. Return the requests for leases."""
         for _ in range(calls):
             assert self.leases.admit(limits, costs, next(self.ids)) is None
@@ -62,11 +63,11 @@ class Fleet:
         slots = [limit.slot_at(decided_at) for limit in asked.limits]
         asked.future.set_result(Reservation(asked.id, asked.limits, asked.costs, slots, statuses, decided_at, run=5))
 
-    def call(self, limits: tuple[Limit, ...] = BOTH, costs: Costs = COST) -> Reservation | None:
+    def call(self, limits: LimitSet = BOTH, costs: Costs = COST) -> Reservation | None:
         """Admit a call from a lease."""
         return self.leases.admit(limits, costs, next(self.ids))
 
-    async def open(self, limits: tuple[Limit, ...] = BOTH, costs: Costs = COST) -> PendingDecision:
+    async def open(self, limits: LimitSet = BOTH, costs: Costs = COST) -> PendingDecision:
         """Return a granted lease."""
         (asked,) = self.heat(limits, costs)
         self.grant(asked)
@@ -131,14 +132,15 @@ def test_calls_with_pauses_get_no_lease(fleet: Fleet) -> None:
 )  # fmt: skip
 def test_a_set_with_another_kind_of_limit_gets_no_lease(fleet: Fleet, other: Limit) -> None:
     fleet.remaining[other.key] = other.amount
-    assert fleet.heat((REQUESTS, other), calls=50) == []
+    assert fleet.heat(limit_set((REQUESTS, other)), calls=50) == []
 
 
-def test_limits_in_a_list_get_no_lease(fleet: Fleet) -> None:
-    for _ in range(50):
-        assert fleet.leases.admit([*BOTH], COST, next(fleet.ids)) is None
-        fleet.leases.watch([*BOTH], COST)
-    assert fleet.flush([]) == []
+async def test_charges_of_running_calls_get_no_lease(fleet: Fleet) -> None:
+    charge = Costs(0, 1, 1, 1)
+    assert fleet.heat(costs=charge, calls=50) == []
+    await fleet.open()
+    assert fleet.call(costs=charge) is None
+    assert fleet.call() is not None
 
 
 @pytest.mark.parametrize(
@@ -148,26 +150,26 @@ async def test_leases_of_all_processes_have_at_most_a_part_of_a_limit_and_of_its
     fleet: Fleet, members: int, remaining: int, calls: int
 ) -> None:
     fleet.members = members
-    await fleet.open((REQUESTS,))
-    line = fleet.leases._lines[REQUESTS,]
+    await fleet.open(limit_set((REQUESTS,)))
+    line = fleet.leases._lines[limit_set((REQUESTS,))]
     assert line is not None
     for _ in range(8):
-        while fleet.call((REQUESTS,)):
+        while fleet.call(limit_set((REQUESTS,))):
             pass
-        for asked in fleet.heat((REQUESTS,), calls=1):
+        for asked in fleet.heat(limit_set((REQUESTS,)), calls=1):
             fleet.grant(asked)
     assert line.size == MAX_CALLS
     fleet.leases.end_all()
     fleet.remaining[REQUESTS.key] = remaining
-    asked_now = fleet.heat((REQUESTS,), calls=1)
+    asked_now = fleet.heat(limit_set((REQUESTS,)), calls=1)
     assert [each.costs.requests for each in asked_now] == ([calls] if calls else [])
 
 
 async def test_requests_and_leases_of_all_sets_of_limits_share_the_amounts(fleet: Fleet) -> None:
     narrow = Limit("m", "requests", 1_200, "h")
     fleet.remaining[narrow.key] = narrow.amount
-    assert [each.costs.requests for each in fleet.heat((narrow,))] == [8]
-    assert fleet.heat((narrow, REQUESTS)) == []  # the first request leaves amounts for 4 calls
+    assert [each.costs.requests for each in fleet.heat(limit_set((narrow,)))] == [8]
+    assert fleet.heat(limit_set((narrow, REQUESTS))) == []  # the first request leaves amounts for 4 calls
 
 
 async def test_a_lease_admits_calls_until_its_amounts_are_used(fleet: Fleet) -> None:
@@ -273,12 +275,13 @@ async def test_usage_beyond_the_amounts_of_a_lease_is_reported_at_once(fleet: Fl
 
 
 async def test_a_rest_below_zero_does_not_make_a_lease_larger(fleet: Fleet) -> None:
-    await fleet.open()
-    call = admitted(fleet.call())
+    tokens = limit_set((TOKENS,))
+    await fleet.open(tokens)
+    call = admitted(fleet.call(tokens))
     fleet.leases.settle(call, Costs(1, -500, 0))  # more than this was charged while the call was running
     for _ in range(MIN_CALLS - 1):
-        admitted(fleet.call(costs=Costs(1, 10)))
-    assert fleet.call(costs=Costs(0, 11)) is None
+        admitted(fleet.call(tokens))
+    assert fleet.call(tokens, Costs(1, 11)) is None
     assert fleet.told[-1] == ("settled", "me:1", Costs(1, -500))
 
 
@@ -330,7 +333,7 @@ async def test_a_lease_that_is_granted_during_an_outage_admits_nothing(fleet: Fl
 async def test_only_leases_under_the_named_limits_end(fleet: Fleet) -> None:
     other = Limit("other", "requests", 100_000, "h")
     fleet.remaining[other.key] = other.amount
-    first, second = await fleet.open(), await fleet.open((other,))
+    first, second = await fleet.open(), await fleet.open(limit_set((other,)))
     fleet.leases.end_under([Limit("third", "requests", 5, "h")])
     assert fleet.told == []
     fleet.leases.end_under([Limit("other", "requests", 5, "h")])  # of another generation
@@ -342,8 +345,8 @@ async def test_only_leases_under_the_named_limits_end(fleet: Fleet) -> None:
 async def test_a_new_generation_of_the_same_limit_shares_the_amounts_but_not_the_lease(fleet: Fleet) -> None:
     old, new = Limit("g", "requests", 1_600, "h"), Limit("g", "requests", 1_600, "h")
     fleet.remaining[old.key] = old.amount
-    await fleet.open((old,))
-    (asked,) = fleet.heat((new,))
+    await fleet.open(limit_set((old,)))
+    (asked,) = fleet.heat(limit_set((new,)))
     assert asked.costs.requests == 8
     fleet.grant(asked)
     assert fleet.leases._lent == {old.key: 16}
@@ -362,6 +365,6 @@ async def test_a_lease_that_served_few_calls_is_not_followed_by_another(fleet: F
 async def test_many_sets_of_limits_are_not_kept(fleet: Fleet) -> None:
     await fleet.open()
     for at in range(3 * MAX_LINES):
-        fleet.leases.watch((Limit(f"user:{at}", "requests", 100_000, "h"),), COST)
+        fleet.leases.watch(limit_set((Limit(f"user:{at}", "requests", 100_000, "h"),)), COST)
         assert len(fleet.leases._lines) <= MAX_LINES + 1
     assert fleet.call() is not None

@@ -157,7 +157,7 @@ async def test_a_budget_ends_with_its_calendar_month(limiter: Limiter) -> None:
     assert not refusal.busy
     end = month_start(month_number(refusal.decided_at) + 1)
     assert refusal.retry_after == pytest.approx((end - refusal.decided_at) / US_PER_S)
-    assert found.slots == [datetime.now(UTC).year * 12 + datetime.now(UTC).month - 1]
+    assert list(found.slots) == [datetime.now(UTC).year * 12 + datetime.now(UTC).month - 1]
 
 
 async def test_several_windows_of_one_kind_all_apply(limiter: Limiter) -> None:

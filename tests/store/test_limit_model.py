@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from gateway.store import script_args
-from gateway.store.limit import NO_COSTS, NO_SLOT, TOKEN_KINDS, US_PER_S, Costs, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.decision_reply import read_decision
+from gateway.store.limit import NO_COSTS, TOKEN_KINDS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
-from gateway.store.memory import BUSY_RETRY_S, MemoryLimiter
+from gateway.store.memory import MemoryLimiter
 from gateway.store.periods import DAY_US
 from gateway.store.script_args import PendingDecision
 from gateway.store.scripts import ADMIT, PUBLISH, SETTLE
@@ -70,20 +70,13 @@ class ScriptStore:
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Reservation | Refusal:
         """Admit or refuse a call."""
         asked = PendingDecision(limits, costs, id, object())
-        status, at, *triples = self._run(ADMIT, *script_args.admit_args([asked], self._spent, LEASE, NO_RUN), now)[0]
-        assert at == now
-        assert status in (0, 1)
-        slots = triples[1 : 3 * len(limits) : 3]
-        statuses = [_status(limit, *state, now) for limit, *state in zip(limits, triples[: 3 * len(limits) : 3], slots, strict=True)]
-        if status == 1:
-            self._open[id] = Reservation(id, limits, costs, slots, statuses, now)
-            return self._open[id]
-        reserved = triples[3 * len(limits) :]
-        statuses = [
-            structs.replace(status, reserved=amount if amount >= 0 else None) for status, amount in zip(statuses, reserved, strict=True)
-        ]
-        refusal = script_args.read_refusal(limits, slots, triples[2 : 3 * len(limits) : 3], now, BUSY_RETRY_S)
-        return Refusal(refusal.limit, refusal.retry_after, statuses, busy=refusal.busy)
+        entry = self._run(ADMIT, *script_args.admit_args([asked], self._spent, LEASE, NO_RUN), now)[0]
+        assert entry[1] == now
+        assert entry[0] in (0, 1)
+        found = read_decision(asked, entry, 0)
+        if isinstance(found, Reservation):
+            self._open[id] = found
+        return found
 
     def settle(self, id: str, actual: Costs, now: int) -> None:
         """Settle a call, twice."""
@@ -103,12 +96,6 @@ class ScriptStore:
         """Return the seconds until each limit is reset."""
         reply = self._run(READ_USAGE, *_usage_args(limits, self._spent), now)
         return [usage.reset_s for usage in _read_reply(limits, reply)]
-
-
-def _status(limit: Limit, remaining: int, slot: int, now: int) -> LimitStatus:
-    """Return the state of a limit in a reply, as the limiter reads it."""
-    reset_s = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
-    return LimitStatus(limit, max(0, remaining), reset_s)
 
 
 def compare(found: Reservation | Refusal, verdict: Verdict, limits: Sequence[Limit], *, in_memory: bool) -> None:

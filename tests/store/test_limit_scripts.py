@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from gateway.store.script_args import PendingDecision, Run, member_info_key, mem
 from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, SETTLE
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
-from tests.store.frozen_scripts import NO_RUN, run_at
+from tests.store.frozen_scripts import CLOCK, NO_RUN, run_at
 
 START = 1_900_000_000 * US_PER_S
 LEASE = 30 * US_PER_S
@@ -283,3 +284,41 @@ async def test_a_run_is_refused_if_the_store_lacks_an_earlier_one_with_a_reply(m
         admit(11, 8)
     assert admit(12, 0)[0][0] == 1
     assert me.client.hget(key, "n") == b"12"
+
+
+SETS = ([TOKENS], [CALLS, TOKENS], [BUDGET], [TOKENS, BUDGET, CALLS], [TOTAL, Limit("k", "requests", 6, "s")])
+"""Limits of calls, of which some share a limit."""
+
+
+def contents(client: Any) -> dict[bytes, Any]:
+    """Return the value of each key, except the clock of the test."""
+    read = {b"hash": client.hgetall, b"string": client.get, b"zset": lambda key: client.zrange(key, 0, -1, withscores=True)}
+    return {key: read[client.type(key)](key) for key in client.scan_iter() if key != CLOCK.encode()}
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_calls_in_one_run_have_the_same_effects_as_in_a_run_each(me: Process, seed: int) -> None:
+    chance = random.Random(seed)
+    calls = [(chance.choice(SETS), Costs(1, chance.randrange(40), chance.randrange(9), chance.randrange(30)), f"c{at}") for at in range(40)]
+    actual = [Costs(1, chance.randrange(60), chance.randrange(9), chance.randrange(30)) for _ in calls]
+    results: list[Any] = []
+    for size in (1, len(calls)):
+        me.client.flushdb()
+        spent = SettledSpend("me")
+        replies: list[list[int]] = []
+        for at in range(0, len(calls), size):
+            asked = [PendingDecision(*call, object(), force=call[2] == "c7") for call in calls[at : at + size]]
+            replies += run_at(me.client, ADMIT, *script_args.admit_args(asked, spent, LEASE, NO_RUN), START)
+        admitted = contents(me.client)
+        held = [Reservation(id, limits, costs, reply[3::3], (), START) for (limits, costs, id), reply in zip(calls, replies, strict=True)]
+        for each, usage in zip(held, actual, strict=True):
+            for limit, slot in zip(each.limits, each.slots, strict=False):
+                if limit.kind == "spend" and replies[int(each.id[1:])][0]:
+                    spent.add(limit.key, slot, usage.spend)
+        settled = 0
+        for at in range(0, len(calls), size):
+            batch = list(zip(held[at : at + size], actual[at : at + size], strict=True))
+            settled += run_at(me.client, SETTLE, *script_args.settle_args(batch, spent, NO_RUN), START)
+        results.append((replies, admitted, settled, contents(me.client)))
+    assert results[0] == results[1]
+    assert 0 < results[0][2] < len(calls)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from gateway.store.limit import NANO_PER_USD, Limit, LimitStatus
-from gateway.store.limit_state import limit_state
+from gateway.store.limit_state import encoded_state, limit_state
+from tests.support.each import each
 
 
 def test_amounts_of_money_are_in_usd() -> None:
@@ -22,3 +25,26 @@ def test_unknown_reservations_are_left_out_and_the_refusing_limit_is_marked() ->
 
 def test_a_total_budget_has_no_reset() -> None:
     assert limit_state(LimitStatus(Limit("key:app", "spend", 1, "total"), 1, math.inf), None)["reset_s"] is None
+
+
+REQUESTS = Limit('key:a "b" \u00e4\\', "requests", 2_000, "min", model="m*")
+CALLS, BUDGET, TOTAL = Limit("key:a", "concurrent", 1), Limit("key:a", "spend", 7, "day"), Limit("key:a", "spend", 7, "total")
+
+
+@each(
+    "status",
+    [
+        LimitStatus(REQUESTS, 7, 59.987654),
+        LimitStatus(REQUESTS, 2_000, 0.0),
+        LimitStatus(REQUESTS, 0, 60.0, 5),
+        LimitStatus(REQUESTS, 0, 0.0004, None, 3),
+        LimitStatus(REQUESTS, 0, 0.0015),
+        LimitStatus(REQUESTS, 0, 1.0005),
+        LimitStatus(Limit("key:a", "tokens", 10**18, "day"), 1, 86_399.9996),
+        LimitStatus(CALLS, 0, 0.0),
+        LimitStatus(BUDGET, 3, 60.1, 2),
+        LimitStatus(TOTAL, 3, math.inf, 2),
+    ],
+)
+def test_the_encoded_state_has_the_same_fields(status: LimitStatus) -> None:
+    assert encoded_state(status).encode() == msgspec.json.encode(limit_state(status, status.reserved))

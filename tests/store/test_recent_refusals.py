@@ -81,9 +81,9 @@ def test_a_total_budget_stays_used_up() -> None:
 
 def test_a_settlement_and_a_reconnect_end_the_repetition() -> None:
     recent, _, asked = refused(TOKENS, OWN)
-    recent.forget(OWN)
+    recent.forget([OWN])
     assert recent.find(asked, COSTS) is not None
-    recent.forget(TOKENS)
+    recent.forget([TOKENS])
     assert recent.find(asked, COSTS) is None
     recent, _, asked = refused(TOKENS, OWN)
     recent.clear()

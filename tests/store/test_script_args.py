@@ -39,23 +39,42 @@ def test_arguments_mark_concurrency_and_budgets() -> None:
     spent = SettledSpend("me")
     spent.add(BUDGET.key, 20_000, 7)
     _, arguments = admit_args([PendingDecision([CALLS, BUDGET], Costs(spend=9), "id")], spent, 30, RUN)
-    assert arguments[:7] == [1, "me", 8, 5, "id", 2, 1]
-    assert arguments[7:12] == [NO_SLOT, 0, 3, 1, 30]
-    assert arguments[12:] == [BUDGET.slot, BUDGET_SLOTS, 1000, 9, BUDGET.ttl, 20_000, 7, 0, NEVER_US, 0]
+    assert arguments[:6] == [1, "me", 8, 5, 1, 2]
+    assert arguments[6:10] == [NO_SLOT, 0, 3, 30]
+    assert arguments[10:19] == [BUDGET.slot, BUDGET_SLOTS, 1000, BUDGET.ttl, 20_000, 7, 0, NEVER_US, 0]
+    assert arguments[19:] == [1, 1, 1, 9]
 
 
 def test_a_decision_without_a_future_is_forced() -> None:
     decisions = [PendingDecision([TOKENS], Costs(2, 3, 4), "a", object()), PendingDecision([TARGET], Costs(2, 3, 4), "b")]
     keys, arguments = admit_args(decisions, SettledSpend("me"), 30, RUN)
-    assert keys[2:] == [RUN.key, "lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", "lockgate:{target}:r:b", TARGET.key]
-    assert arguments[:9] == [2, "me", 8, 5, "a", 1, 0, TOKENS.slot, TOKENS.slots]
-    assert arguments[9:14] == [100, 7, TOKENS.ttl, "b", 1]
-    assert arguments[14:] == [1, TARGET.slot, TARGET.slots, 5, 2, TARGET.ttl]
+    assert keys[2:] == [RUN.key, TOKENS.key, f"{TOKENS.key}:held", TARGET.key, "lockgate:{caller}:r:a", "lockgate:{target}:r:b"]
+    assert arguments[:6] == [2, "me", 8, 5, 2, 1]
+    assert arguments[6:11] == [TOKENS.slot, TOKENS.slots, 100, TOKENS.ttl, 1]
+    assert arguments[11:15] == [TARGET.slot, TARGET.slots, 5, TARGET.ttl]
+    assert arguments[15:] == [1, 0, 7, 2, 1, 2]
+
+
+def test_calls_with_the_same_limits_share_their_definition() -> None:
+    costs = (Costs(1, 3, 4), Costs(2, 5, 6), Costs(3, 7, 8))
+    limits = ([CALLS, TOKENS], [TOKENS], [CALLS, TOKENS])
+    ids = ("a", "b", "c")
+    decisions = [PendingDecision(own, cost, id, object()) for own, cost, id in zip(limits, costs, ids, strict=True)]
+    keys, arguments = admit_args(decisions, SettledSpend("me"), 30, RUN)
+    first, second = [CALLS.key, TOKENS.key, f"{TOKENS.key}:held"], [TOKENS.key, f"{TOKENS.key}:held"]
+    assert keys[3:] == [*first, *second, *(f"lockgate:{{caller}}:r:{id}" for id in ids)]
+    assert arguments[4] == 2
+    assert arguments[-11:] == [1, 0, 1, 7, 2, 0, 11, 1, 0, 1, 15]
+    settlements = [(Reservation(id, own, Costs(), [7] * len(own), (), 0), cost) for own, cost, id in zip(limits, costs, ids, strict=True)]
+    keys, arguments = settle_args(settlements, SettledSpend("me"), RUN)
+    assert keys[1:] == [*first, *second, *(f"lockgate:{{caller}}:r:{id}" for id in ids)]
+    assert arguments[4] == 2
+    assert arguments[-11:] == [1, 0, 1, 7, 2, 0, 11, 1, 0, 1, 15]
 
 
 def test_a_budget_that_was_never_settled_is_known_as_zero_in_period_zero() -> None:
     _, arguments = admit_args([PendingDecision([BUDGET], Costs(), "id")], SettledSpend("me"), 30, RUN)
-    assert arguments[7:] == [BUDGET.slot, -1, 1000, 0, BUDGET.ttl, 0, 0, 0, NEVER_US, 0]
+    assert arguments[5:] == [1, BUDGET.slot, -1, 1000, BUDGET.ttl, 0, 0, 0, NEVER_US, 0, 1, 1, 0]
 
 
 def test_a_settlement_sends_the_usage_of_rates_and_the_settled_amount_of_budgets() -> None:
@@ -67,13 +86,15 @@ def test_a_settlement_sends_the_usage_of_rates_and_the_settled_amount_of_budgets
     unanswered = Reservation("b", [BUDGET], Costs(), (), (), 0)
     keys, arguments = settle_args([(held, Costs(1, 3, 4, 99)), (unanswered, Costs())], spent, RUN)
     assert keys == [
-        RUN.key, "lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", BUDGET.key, f"{BUDGET.key}:held", CALLS.key,
-        "lockgate:{caller}:r:b", BUDGET.key, f"{BUDGET.key}:held",
+        RUN.key, TOKENS.key, f"{TOKENS.key}:held", BUDGET.key, f"{BUDGET.key}:held", CALLS.key, BUDGET.key, f"{BUDGET.key}:held",
+        "lockgate:{caller}:r:a", "lockgate:{caller}:r:b",
     ]  # fmt: skip
     assert arguments == [
-        2, "me", 8, 5, "a", 3, 0,
-        TOKENS.slot, TOKENS.slots, 7, TOKENS.ttl, BUDGET.slot, -1, 20_000, 7, NO_SLOT, 0, 1, CALLS.ttl,
-        "b", 1, 1, BUDGET.slot, -1, 0, 5,
+        2, "me", 8, 5, 2,
+        3, TOKENS.slot, TOKENS.slots, TOKENS.ttl, BUDGET.slot, -1, BUDGET.ttl, NO_SLOT, 0, CALLS.ttl,
+        1, BUDGET.slot, -1, BUDGET.ttl,
+        1, 0, 7, 20_000, 7, 1,
+        2, 1, 0, 5,
     ]  # fmt: skip
 
 

@@ -21,6 +21,12 @@ def proportional_bytes(pid: int) -> int:
     return _bytes_of("Pss", Path(f"/proc/{pid}/smaps_rollup").read_text())
 
 
+def private_bytes(pid: int) -> int:
+    """Return the resident memory of a process that no other process shares."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return _bytes_of("Private_Clean", text) + _bytes_of("Private_Dirty", text)
+
+
 def _status_bytes(pid: int, field: str) -> int:
     return _bytes_of(field, Path(f"/proc/{pid}/status").read_text())
 

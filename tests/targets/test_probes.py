@@ -45,7 +45,7 @@ async def test_failed_probes_start_a_cooldown_at_every_target_of_the_provider() 
     registry = TargetRegistry()
     registry.configure(config.providers)
     probes, port = Probes(registry), closed_port()
-    probes.configure(config, lambda provider, model: backend(port, model), [("p", "m"), ("p", "n")])
+    probes.configure(config, lambda provider, model: backend(port, model), lambda: [("p", "m"), ("p", "n")])
     await eventually(lambda: [health.state for health in registry.all()] == ["cooling", "cooling"])
     await probes.stop()
 
@@ -55,6 +55,6 @@ async def test_only_providers_with_a_probe_setting_are_probed(probe: str) -> Non
     text = f"providers: {{p: {{type: vllm, base_url: 'http://x/v1'{probe}}}}}\nmodels: {{a: p/m}}\n"
     config = load.parse(text.encode(), "g.yaml", environ={})
     probes = Probes(TargetRegistry())
-    probes.configure(config, lambda provider, model: backend(1, model), [("p", "m")])
+    probes.configure(config, lambda provider, model: backend(1, model), lambda: [("p", "m")])
     assert len(probes._tasks) == bool(probe)
     await probes.stop()

@@ -179,7 +179,7 @@ async def test_one_task_reads_the_load_of_a_server_with_several_models(up: Fault
     config = configured(up.port, ", load_metrics: { every: 50ms }")
     backends = {model: backend(up.port, model) for model in "mno"}
     probes = Probes(TargetRegistry())
-    probes.configure(config, lambda provider, model: backends[model], [("a", "m"), ("a", "n"), ("a", "o"), ("b", "m"), ("c", "m")])
+    probes.configure(config, lambda provider, model: backends[model], lambda: [("a", "m"), ("a", "n"), ("a", "o"), ("b", "m"), ("c", "m")])
     assert len(probes._tasks) == 1
     await eventually(lambda: len(up.requests) >= 3)
     assert [each.latency.others for each in backends.values()] == [3, 3, 3]

@@ -7,7 +7,7 @@ from pathlib import Path
 import providers
 from gateway.config import load
 from gateway.targets.registry import TargetRegistry
-from gateway.targets.status import CredentialView, TargetView, merge_views, read_views, target_refs, target_views, write_views
+from gateway.targets.status import CredentialView, TargetView, known_views, merge_views, read_views, target_refs, target_views, write_views
 from providers.base import Failure, Target
 
 CONFIG = load.parse(
@@ -34,6 +34,14 @@ def test_targets_without_calls_are_live_and_cooldowns_show_reason_and_end() -> N
     assert 290 < first.cooling_seconds <= 300
     assert first.cooling_until is not None
     assert others == [TargetView("p/n"), TargetView("p/o")]
+
+
+def test_a_worker_publishes_only_the_targets_that_were_called() -> None:
+    registry = TargetRegistry()
+    registry.configure(CONFIG.providers)
+    assert known_views(registry) == []
+    registry.health_of(target())
+    assert [view.target for view in known_views(registry)] == ["p/m"]
 
 
 def test_several_credentials_are_shown_by_index() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gateway.telemetry import record_file
-from gateway.telemetry.record_file import RecordFile, row_of
+from gateway.telemetry.record_file import ROWS_PER_INSERT, RecordFile, row_of
 
 NOW = 1_800_000_000.0
 
@@ -50,6 +50,16 @@ def test_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     file.append([line()], NOW)
     assert {each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {0o600}
     file.close()
+
+
+@pytest.mark.parametrize("count", [1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, 2 * ROWS_PER_INSERT + 3])
+def test_records_keep_their_order_in_groups_of_any_size(tmp_path: Path, count: int) -> None:
+    file = RecordFile(tmp_path / "calls.db", 3600, 1 << 20)
+    written = [f"req_{number}" for number in range(2 * count)]
+    for batch in (written[:count], written[count:]):
+        file.append([line(id) for id in batch], NOW)
+    file.close()
+    assert ids(tmp_path / "calls.db") == written
 
 
 def test_old_records_are_deleted(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.server.worker import PROCESS_NAME
 from tests.faults.client import FaultClient, chat
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Request
@@ -67,7 +68,7 @@ def call_counters(samples: Samples) -> Samples:
 def workers_of(pid: int) -> list[int]:
     """Return the process ids of a supervisor's workers."""
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in children if b"gateway.server.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children if Path(f"/proc/{child}/comm").read_text() == f"{PROCESS_NAME}\n"]
 
 
 async def watch(url: str, seen: list[Samples], done: asyncio.Event) -> None:

@@ -1,0 +1,93 @@
+"""The order in which steps of several calls run."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from gateway.http.rounds import ACCOUNT, ADAPT, FEW_CALLS, MAX_STEPS, READ, START, Rounds
+
+
+def busy_rounds() -> Rounds:
+    """Return the rounds of a process with so many calls in flight that their steps wait for a round."""
+    rounds = Rounds()
+    rounds.calls = FEW_CALLS + 1
+    return rounds
+
+
+async def end_of_round() -> None:
+    """Wait until the loop has run the next round."""
+    await asyncio.sleep(0)
+
+
+async def test_a_step_runs_at_once_while_there_are_few_calls() -> None:
+    rounds, done = Rounds(), list[str]()
+    rounds.calls = FEW_CALLS
+    rounds.add(ACCOUNT, partial(done.append, "account"))
+    assert done == ["account"]
+
+
+async def test_a_round_runs_each_stage_for_all_calls_before_the_next_stage() -> None:
+    rounds, done = busy_rounds(), list[str]()
+    for stage, name in ((ACCOUNT, "account"), (READ, "read"), (START, "start"), (ADAPT, "adapt")):
+        for call in "ab":
+            rounds.add(stage, partial(done.append, f"{name} {call}"))
+    assert done == []
+    await end_of_round()
+    assert done == ["start a", "start b", "adapt a", "adapt b", "read a", "read b", "account a", "account b"]
+
+
+async def test_a_step_of_a_later_stage_runs_in_the_same_round() -> None:
+    rounds, done = busy_rounds(), list[str]()
+
+    def start(call: str) -> None:
+        done.append(f"start {call}")
+        rounds.add(ADAPT, partial(done.append, f"adapt {call}"))
+
+    rounds.add(START, partial(start, "a"))
+    rounds.add(START, partial(start, "b"))
+    await end_of_round()
+    assert done == ["start a", "start b", "adapt a", "adapt b"]
+
+
+async def test_a_step_of_an_earlier_stage_waits_for_the_next_round() -> None:
+    rounds, done = busy_rounds(), list[str]()
+    rounds.add(READ, lambda: rounds.add(START, partial(done.append, "start")))
+    await end_of_round()
+    assert done == []
+    await end_of_round()
+    assert done == ["start"]
+
+
+async def test_steps_keep_their_order_although_a_call_ends_while_others_wait() -> None:
+    rounds, done = busy_rounds(), list[str]()
+    rounds.add(READ, partial(done.append, "first"))
+    rounds.calls = 0
+    rounds.add(READ, partial(done.append, "second"))
+    await end_of_round()
+    assert done == ["first", "second"]
+
+
+async def test_the_loop_serves_others_after_a_number_of_steps() -> None:
+    rounds, done = busy_rounds(), list[int]()
+    for number in range(MAX_STEPS + 1):
+        rounds.add(READ, partial(done.append, number))
+    await end_of_round()
+    assert done == list(range(MAX_STEPS))
+    await end_of_round()
+    assert done == list(range(MAX_STEPS + 1))
+
+
+@pytest.mark.parametrize("stage", [START, READ])
+async def test_an_error_in_a_step_does_not_lose_the_steps_after_it(stage: int) -> None:
+    rounds, done, errors = busy_rounds(), list[str](), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+    rounds.add(stage, lambda: [][0])
+    rounds.add(stage, partial(done.append, "same stage"))
+    rounds.add(ACCOUNT, partial(done.append, "later stage"))
+    await end_of_round()
+    await end_of_round()
+    assert done == ["same stage", "later stage"]
+    assert [type(error) for error in errors] == [IndexError]
