@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pytest
 from gateway.fast.fast_call import FastCall
 from gateway.http import request_start
 from gateway.http.connection import CallerConnection
+from gateway.http.listener import continue_in_tasks
 from gateway.http.rounds import START, Rounds
 from tests.faults.client import FaultClient, body_with, request_head
 from tests.faults.upstream_server import FaultUpstream
@@ -77,3 +79,20 @@ async def test_a_round_does_not_start_the_next_request_before_its_body_is_comple
         assert (await client.answer()).status == 200
         assert [record["status"] for record in await gateway.records(3)] == [200, 200, 200]
     assert len(entered) == 1
+
+
+async def test_a_request_that_waits_for_a_round_is_refused_when_the_remaining_calls_are_aborted(
+    up: FaultUpstream, late_starts: list[Callable[[], None]]
+) -> None:
+    async with live(one_model(up), environ=ENVIRON) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.send(request_head(len(BODY)) + BODY)
+        await eventually(lambda: bool(late_starts))
+        connection = connection_of(client)
+        continue_in_tasks([connection])
+        await asyncio.sleep(0)
+        for task in list(connection.tasks):
+            task.cancel()
+        answer = await client.answer()
+        assert (answer.status, answer.error["code"]) == (503, "server_shutting_down")
+        await gateway.records(1)
+    assert up.requests == []
