@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from gateway.config.load import Config
 from gateway.server.gc_tuning import freeze_before_fork
+from gateway.server.standard_streams import flush_streams
 from providers import is_built_in
 
 
@@ -92,8 +93,7 @@ def fork_workers(count: int, run: Callable[[bytes], int]) -> list[ForkedWorker]:
     Return fewer workers than `count` if the system allows no more processes.
     """
     freeze_before_fork()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     workers: list[ForkedWorker] = []
     for _ in range(count):
         ours, theirs = socket.socketpair()
