@@ -108,10 +108,12 @@ def close_overdue(connections: Iterable[object], deadline: float) -> None:
 
 
 def continue_in_tasks(connections: Iterable[object]) -> None:
-    """Start a task for each call that is served without one, so that it can be cancelled."""
+    """Start a task for each call that waits for its start or is served without a task, so that it can be cancelled."""
     for connection in list(connections):
-        if isinstance(connection, CallerConnection) and connection.fast_call is not None:
-            connection.fast_call.continue_in_task()
+        if isinstance(connection, CallerConnection):
+            connection.start_call()
+            if connection.fast_call is not None:
+                connection.fast_call.continue_in_task()
 
 
 def _tls_context(tls: TlsConfig, config: uvicorn.Config, default: object) -> ssl.SSLContext:

@@ -43,6 +43,8 @@ class StartingConnection(UpgradableConnection):
         `is_alone`: the request is valid, and no other request follows it.
         """
         if is_alone and self._serve_fast is not None and not (cycle.more_body or cycle.disconnected):
+            if self._wait is not None:
+                self._stop_waiting(self._wait)  # the start may wait for a round for longer than MAX_WAIT_S
             self.rounds.add(START, self._start_whole)
         elif is_alone and cycle.more_body and self._awaits_body(cycle):
             if self._wait is None:
@@ -57,17 +59,20 @@ class StartingConnection(UpgradableConnection):
             cycle.start_task(self.app)
 
     def _start_whole(self) -> None:
-        """Start the call of a complete request, unless it has been started in a task meanwhile."""
-        cycle = self._take_ready()
+        """Start the call of a complete request, unless a task has started it. The connection's next request may be incomplete."""
+        cycle = self._take_ready() if self.ready is not None and not self.ready.more_body else None
         if cycle is not None and not (self._serve_fast is not None and self._serve_fast(cycle)):
             cycle.start_task(self.app)
 
     def _take_ready(self) -> RequestCycle | None:
         cycle, self.ready = self.ready, None
         if self._wait is not None:
-            self._wait.cancel()
-            self._wait = None
+            self._stop_waiting(self._wait)
         return cycle
+
+    def _stop_waiting(self, wait: asyncio.TimerHandle) -> None:
+        wait.cancel()
+        self._wait = None
 
     def _awaits_body(self, cycle: RequestCycle) -> bool:
         if self._serve_fast is None or cycle.expects_continue or cycle.disconnected:

@@ -10,6 +10,9 @@ of a core. If several calls wait, running a stage for all of them before the nex
 
 A round runs in the iteration of the event loop that follows the one in which its first step was added, so no step waits for a timer. While
 there are few calls, each step runs at once.
+
+A round begins with the steps of ACCOUNT that wait, and runs all of them: the next call of a caller that has its answer must find that
+the answered call no longer takes a slot, a reservation or the connection.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ START, ADAPT, READ, ACCOUNT = STAGES = range(4)
 FEW_CALLS = 3
 """Number of calls in flight up to which steps run at once."""
 MAX_STEPS = 64
-"""Maximum number of steps of one stage in a round. The next round runs the others, so that the loop can serve sockets in between."""
+"""Maximum number of steps of each stage but ACCOUNT in a round. The next round runs the others, so that the loop can serve sockets."""
 
 Step = Callable[[], None]
 
@@ -50,8 +53,9 @@ class Rounds:
 
     def _run(self) -> None:
         try:
-            for steps in self._queues:
-                for _ in range(min(len(steps), MAX_STEPS)):
+            for stage in (ACCOUNT, *STAGES):
+                steps = self._queues[stage]
+                for _ in range(len(steps) if stage == ACCOUNT else min(len(steps), MAX_STEPS)):
                     steps.popleft()()
         finally:
             self._is_scheduled = any(self._queues)

@@ -90,9 +90,11 @@ def close_after_responses(callers: Server) -> None:
 
 async def abort_calls(callers: Server, timeout_s: float) -> None:
     """Cancel the remaining calls. Each call sends its error and is accounted for, even if its caller has stopped reading."""
-    continue_in_tasks(callers.server_state.connections)
-    await asyncio.sleep(0)  # a task that is cancelled before its first step would not account for its call
+    for listening in callers.servers:  # no call may begin that would end without an answer
+        listening.close()
     for wait_s in (timeout_s, 0.1):
+        continue_in_tasks(callers.server_state.connections)
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not account for its call
         calls = list(callers.server_state.tasks)
         for call in calls:
             call.cancel()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from gateway.config.load import Config
 from gateway.server.gc_tuning import freeze_before_fork
+from gateway.server.standard_streams import flush_streams
 from providers import is_built_in
 
 
@@ -89,28 +90,47 @@ def _has_process_descriptors() -> bool:
 def fork_workers(count: int, run: Callable[[bytes], int]) -> list[ForkedWorker]:
     """Fork processes that call `run` with their order and exit with its result. They exit at once if this process ends before.
 
-    Return fewer workers than `count` if the system allows no more processes.
+    Return fewer workers than `count` if the system allows no more processes or open files.
     """
     freeze_before_fork()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     workers: list[ForkedWorker] = []
     for _ in range(count):
-        ours, theirs = socket.socketpair()
         try:
-            pid = os.fork()
+            ours, theirs = socket.socketpair()
         except OSError:
-            ours.close()
-            theirs.close()
             break
-        if pid == 0:
-            ours.close()
-            for worker in workers:
-                worker.forget()
-            sys.exit(_run(theirs, run))
-        theirs.close()
-        workers.append(ForkedWorker(pid, ours))
+        with theirs:
+            pid = _fork()
+            if pid == 0:  # not in a `try` of its parent, which would catch the errors of the worker
+                ours.close()
+                for other in workers:
+                    other.forget()
+                sys.exit(_run(theirs, run))
+        worker = _watch(pid, ours)
+        if worker is None:
+            break
+        workers.append(worker)
     return workers
+
+
+def _fork() -> int:
+    """Fork. Return -1 if the system refuses."""
+    try:
+        return os.fork()
+    except OSError:
+        return -1
+
+
+def _watch(pid: int, orders: socket.socket) -> ForkedWorker | None:
+    """Return a worker that has been forked; None, and leave no process, if that failed or its end cannot be noticed."""
+    if pid > 0:
+        with contextlib.suppress(OSError):
+            return ForkedWorker(pid, orders)
+    orders.close()
+    if pid > 0:
+        os.waitpid(pid, 0)  # it exits, because it gets no order
+    return None
 
 
 def _run(orders: socket.socket, run: Callable[[bytes], int]) -> int:

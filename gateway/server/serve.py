@@ -24,6 +24,7 @@ from gateway.server.drain import Shutdown, serve_until_signalled, stop_admin_whe
 from gateway.server.gc_tuning import freeze_startup_objects
 from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals, request_reload
+from gateway.server.standard_streams import open_missing_streams
 from gateway.server.startup import announce, download_bundled_model, report
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.end_tasks import end_tasks
@@ -36,6 +37,7 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
 
     The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
     """
+    open_missing_streams()
     raise_file_limit()
     source = ConfigSource(config_path, over)
     try:

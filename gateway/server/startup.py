@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 
@@ -10,9 +11,10 @@ from gateway.http.listener import url_of
 
 
 def report(line: str) -> None:
-    """Write one line for the operator."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    """Write one line for the operator. The line is lost if nobody reads stderr any more, which must not end the gateway."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def download_bundled_model(config: Config) -> None:

@@ -31,7 +31,14 @@ async def test_a_step_runs_at_once_while_there_are_few_calls() -> None:
 
 async def test_a_round_runs_each_stage_for_all_calls_before_the_next_stage() -> None:
     rounds, done = busy_rounds(), list[str]()
-    for stage, name in ((ACCOUNT, "account"), (READ, "read"), (START, "start"), (ADAPT, "adapt")):
+
+    def read(call: str) -> None:
+        done.append(f"read {call}")
+        rounds.add(ACCOUNT, partial(done.append, f"account {call}"))
+
+    for call in "ab":
+        rounds.add(READ, partial(read, call))
+    for stage, name in ((START, "start"), (ADAPT, "adapt")):
         for call in "ab":
             rounds.add(stage, partial(done.append, f"{name} {call}"))
     assert done == []
@@ -80,14 +87,23 @@ async def test_the_loop_serves_others_after_a_number_of_steps() -> None:
     assert done == list(range(MAX_STEPS + 1))
 
 
-@pytest.mark.parametrize("stage", [START, READ])
+@pytest.mark.parametrize("stage", [START, ADAPT])
 async def test_an_error_in_a_step_does_not_lose_the_steps_after_it(stage: int) -> None:
     rounds, done, errors = busy_rounds(), list[str](), list[object]()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["exception"]))
     rounds.add(stage, lambda: [][0])
     rounds.add(stage, partial(done.append, "same stage"))
-    rounds.add(ACCOUNT, partial(done.append, "later stage"))
+    rounds.add(READ, partial(done.append, "later stage"))
     await end_of_round()
     await end_of_round()
     assert done == ["same stage", "later stage"]
     assert [type(error) for error in errors] == [IndexError]
+
+
+async def test_all_answered_calls_are_accounted_for_before_the_next_calls_start() -> None:
+    rounds, done = busy_rounds(), list[int | str]()
+    for number in range(3 * MAX_STEPS):
+        rounds.add(ACCOUNT, partial(done.append, number))
+    rounds.add(START, partial(done.append, "start"))
+    await end_of_round()
+    assert done == [*range(3 * MAX_STEPS), "start"]

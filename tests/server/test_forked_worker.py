@@ -130,6 +130,37 @@ asyncio.run(supervise(workers, b"order"))
     assert lines_of(script) == [{"count": 1}, {"codes": [0]}]
 
 
+@pytest.mark.parametrize("free", range(8))
+def test_workers_for_which_no_descriptors_are_left_are_left_out_and_no_process_stays(free: int) -> None:
+    script = f"""
+import resource
+from pathlib import Path
+used = len(os.listdir("/proc/self/fd")) - 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (used + {free}, 4096))
+workers = fork_workers(9, lambda order: 0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+left = Path(f"/proc/self/task/{{os.getpid()}}/children").read_text().split()
+say(same=sorted(map(int, left)) == sorted(worker.pid for worker in workers), fewer=len(workers) < 9)
+used_by_workers = 2 * len(workers)
+say(leaked=len(os.listdir("/proc/self/fd")) - 1 - used - used_by_workers)
+asyncio.run(supervise(workers, b"order"))
+"""
+    same, leaked, codes = lines_of(script)
+    assert (same, leaked) == ({"same": True, "fewer": True}, {"leaked": 0})
+    assert set(codes["codes"]) <= {0}
+
+
+def test_a_worker_that_raises_an_error_of_the_system_ends() -> None:
+    script = """
+def run(order):
+    sys.stderr = sys.__stderr__ = open(os.devnull, "w")
+    raise OSError(24, "Too many open files")
+
+asyncio.run(supervise(fork_workers(2, run), b"order"))
+"""
+    assert lines_of(script) == [{"codes": [1, 1]}]
+
+
 def config_of(folder: Path, text: str = YAML) -> Config:
     """Return a configuration."""
     path = folder / "gateway.yaml"
