@@ -2,10 +2,13 @@
 
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
 window that ends at an admission exceeds the limit. This rule counts up to one slot too many: at least 120/121 of the
-limit (100/101 for a window of one second) is usable. Spend is limited per period: a calendar day, week or month, or the
-whole time (gateway.store.periods). The spend of a period is the amount settled in it (gateway.store.settled_spend) plus
-the amount reserved by calls in flight. A call belongs to the period of its admission. Times are in microseconds since
-1970 and amounts of money in nano-dollars, so that all arithmetic is on integers.
+limit (100/101 for a window of one second) is usable. A call that outlives a lease (gateway.store.amount_leases) may be
+charged to the slot after its admission, so with leases at least 119/121 (99/101) is usable.
+
+Spend is limited per period: a calendar day, week or month, or the whole time (gateway.store.periods). The spend of a
+period is the amount settled in it (gateway.store.settled_spend) plus the amount reserved by calls in flight. A call
+belongs to the period of its admission. Times are in microseconds since 1970 and amounts of money in nano-dollars, so that
+all arithmetic is on integers.
 """
 
 from __future__ import annotations

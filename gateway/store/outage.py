@@ -62,6 +62,10 @@ class OutageLimiter:
         if len(self._statuses) < MAX_REMEMBERED_LIMITS or limit.key in self._statuses:
             self._statuses[limit.key] = (remaining, slot)
 
+    def last_remaining(self, limit: Limit) -> int:
+        """Return what remained of a limit when the store last returned its state, 0 if it is unknown."""
+        return self._statuses.get(limit.key, (0, 0))[0]
+
     def record_statuses(self, decisions: Sequence[PendingDecision], reply: Sequence[Sequence[int]]) -> None:
         """Record the latest state of each limit in a reply of ADMIT."""
         seen: set[int] = set()

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
+from gateway.store.amount_leases import MAX_TOGETHER, AmountLeases, LeaseRequest
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
 from gateway.store.decision_reply import read_decision, status_of
@@ -23,24 +24,22 @@ from gateway.store.gathering import Gathering
 from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitUsage, Refusal, Reservation
 from gateway.store.limit_set import limit_set
 from gateway.store.limit_usage import usage_over
-from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
+from gateway.store.members import HOLD_BACK_S, Members
 from gateway.store.memory import steady_now
 from gateway.store.outage import OutageLimiter
 from gateway.store.recent_refusals import RecentRefusals
-from gateway.store.replay_scripts import CHECK_RUN
 from gateway.store.restore import admitted_again, note_readmission, send_lost
 from gateway.store.runs import Runs
 from gateway.store.script_args import PendingDecision, batches, group_by_side
 from gateway.store.scripts import ADMIT
 from gateway.store.settled_spend import SettledSpend
 from gateway.store.settlements import SETTLE_DELAY_S, Settlements
+from gateway.store.upkeep import Upkeep
 from gateway.store.usage_replay import UsageReplay
 from gateway.store.window_usage import WindowUsage
 
 LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
-RENEWALS_PER_LEASE = 3
-"""Number of renewals within the length of a lease."""
 
 
 class RedisLimiter:
@@ -70,7 +69,7 @@ class RedisLimiter:
         self._runs = Runs(self.instance, window_usage if window_usage is not None else WindowUsage(self.instance))
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s, self._runs.prepare)
         self.corrupt_keys = 0
-        self.on_sync: Callable[[bool], None] | None = None
+        self.on_sync: Callable[[bool], None] = lambda may_be_lost: None
         """Called when usage may be published to the store. The argument is True if the store may have lost data."""
         self._lease = int(lease_s * US_PER_S)
         self._members = Members(self.connections.run, self.instance, self._lease, self._resend_state, hold_back_s=hold_back_s, seat=seat)
@@ -83,6 +82,7 @@ class RedisLimiter:
         self._unanswered_forced: list[tuple[PendingDecision, int]] = []
         """Decisions to charge calls that have ended, and the numbers of their runs, which got no reply."""
         self._refusals = RecentRefusals()
+        self.amount_leases = AmountLeases(self, self.outage.last_remaining)
         self._leases: dict[str, str] = {}
         self.decides = False
         """Whether Redis decides on calls. If Redis is unavailable or has just lost data, outage modes apply instead."""
@@ -104,7 +104,9 @@ class RedisLimiter:
     async def start(self) -> None:
         """Connect to Redis. While Redis is unavailable, outage modes apply."""
         await self.connections.start()
-        self._heartbeat_task = asyncio.create_task(self._run_heartbeats())
+        upkeep = Upkeep(self.connections, self._runs, self._members, self._budget_sync, self._settlements)
+        running = upkeep.run(self._leases, self._lease, lambda: self._in_flight > 0, lambda: self.on_sync(False))
+        self._heartbeat_task = asyncio.create_task(running)
 
     async def stop(self) -> None:
         """Send pending settlements, leave the group and disconnect."""
@@ -113,6 +115,9 @@ class RedisLimiter:
         self._gathering.cancel()
         if self._settlements.timer is not None:
             self._settlements.timer.cancel()
+        self.amount_leases.end_all()
+        if self.connections.up:
+            self.amount_leases.settle_closed()
         if self.connections.up and self._settlements:
             is_sent = asyncio.Event()
             self._settlements.send(is_sent.set)
@@ -139,10 +144,21 @@ class RedisLimiter:
             return refused
         if not self.decides:
             return self.outage.decide(limits, costs, id)
+        if not force and id not in self._open and (admitted := self.amount_leases.admit(limits, costs, id)) is not None:
+            return admitted
         if not self._queued:
             asyncio.get_running_loop().call_soon(self.connections.run_together, self._flush)
-        self._queued.setdefault(limits.side, []).append(PendingDecision(limits, costs, id, waiter, force=force))
+        queue = self._queued.setdefault(limits.side, [])
+        queue.append(PendingDecision(limits, costs, id, waiter, force=force))
+        if not force and len(queue) <= MAX_TOGETHER:
+            self.amount_leases.watch(limits, costs)
         return None
+
+    def reserve_open(self, calls: Sequence[Reservation]) -> None:
+        """Reserve the amounts of calls in flight, even if limits are exceeded."""
+        for call in calls:
+            self._track(call)
+        self._charge_again(admitted_again(calls))
 
     def give_back(self, decision: Reservation | Refusal) -> None:
         """Undo a reservation whose caller has disconnected."""
@@ -151,20 +167,23 @@ class RedisLimiter:
 
     async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits without charging them. Raise StoreUnavailableError if the store fails."""
+        self.amount_leases.end_under(limits)
         self._settlements.send()
         return await usage_over(self.connections.run, limits, self.settled_spend)
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
         """Replace the reserved amounts with the used amounts, once."""
+        if self.amount_leases.settle(reservation, actual):
+            return
         known = self._open.pop(reservation.id, None)
         if reservation.degraded and self.outage.settle(reservation, actual):
-            self._count_spend(reservation, actual)
+            self.settled_spend.add_usage(reservation, actual)
             return
         if known is None:
             return
         limits = limit_set(known.limits)
         if limits.has_budgets:
-            self._count_spend(known, actual)
+            self.settled_spend.add_usage(known, actual)
             self._budget_sync.track(known, -1)
         if limits.has_leases:
             for limit in limits:
@@ -174,6 +193,8 @@ class RedisLimiter:
         if not self.decides:
             self.outage.call_ended(known)
         if not self.connections.up:
+            if not known.run:  # the store has not confirmed that it has charged this call again
+                self._unanswered_forced.append((PendingDecision(known.limits, known.costs, known.id, held=known), 0))
             self._settlements.defer(known, actual)
             return
         settlements = self._settlements
@@ -181,17 +202,12 @@ class RedisLimiter:
         if settlements.timer is None:
             settlements.timer = asyncio.get_running_loop().call_later(SETTLE_DELAY_S, settlements.send)
 
-    def _count_spend(self, reservation: Reservation, actual: Costs) -> None:
-        """Add to the settled spend. The store receives only the total, so each amount is counted exactly once, here."""
-        for index, limit in enumerate(reservation.limits):
-            if limit.kind == "spend":
-                self.settled_spend.add(limit.key, reservation.slots[index], actual.spend)
-
     def _flush(self) -> None:
         """Send all queued decisions, with one script run per side."""
         queued, self._queued = self._queued, {}
         if self._settlements.new:
             self._settlements.send()
+        self.amount_leases.add_asked(queued)
         for side, decisions in queued.items():
             self._members.join_side(side)
             self._send_decisions(decisions)
@@ -229,7 +245,9 @@ class RedisLimiter:
                 self._unanswered_forced.append((pending, run))
             return
         self._settlements.defer(Reservation(pending.id, pending.limits, pending.costs, (), (), 0), NO_COSTS)
-        if not pending.future.done():
+        if isinstance(pending.future, LeaseRequest):
+            pending.future.set_result(None)
+        elif not pending.future.done():
             pending.future.set_result(self.outage.decide(pending.limits, pending.costs, pending.id + "~"))
 
     def _read_decision(self, pending: PendingDecision, entry: list[int], run: int) -> Reservation | Refusal:
@@ -240,7 +258,7 @@ class RedisLimiter:
                 note_readmission(pending.held, decision.slots, run)
             if pending.future is not None and pending.id not in self._open:
                 self._track(decision)
-        elif decision.retry_after is not None:
+        elif decision.retry_after is not None and not isinstance(pending.future, LeaseRequest):
             self.outage.record_refusal(decision.limit, status_of(decision.statuses, decision.limit).remaining)
             self._refusals.add(pending.limits, pending.costs, decision)
         return decision
@@ -267,6 +285,8 @@ class RedisLimiter:
                     own, self._noticed_losses = self._runs.own_usage(self._open.values(), *unconfirmed), lost
                 self.outage.begin(self._members.divisor, self._open.values(), own)
             self.decides = False
+            self.amount_leases.end_all()
+            self._settlements.defer_new()
             return
         is_gathering = self._runs.has_lost or self._gathering.is_pending
         self._members.on_reconnect(self.outage.members)
@@ -283,10 +303,7 @@ class RedisLimiter:
         usages, still_open = self.outage.recover()
         for reservation in still_open:
             self._track(reservation)
-        unanswered, self._unanswered_forced = self._unanswered_forced, []
         self._usage_replay.replay(usages)
-        # a call whose run Redis has made may be settled already: if charged again, it would count twice
-        self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
         self._resend_state()
 
     def _share_decisions(self) -> None:
@@ -294,6 +311,7 @@ class RedisLimiter:
         self._report_usage()
         self._members.send_heartbeat(self._leases)  # last, because a heartbeat releases the share held back for this process
         self.decides = True
+        self.amount_leases.settle_closed()
 
     def _charge_again(self, decisions: Sequence[PendingDecision]) -> None:
         """Charge calls, even if limits are exceeded. Those that are charged already do not change."""
@@ -305,30 +323,10 @@ class RedisLimiter:
     def _resend_state(self) -> None:
         """Send settlements, open reservations and settled spend again, because the store may have lost data."""
         self._refusals.clear()
-        self._settlements.send()
+        unanswered, self._unanswered_forced = self._unanswered_forced, []
+        # a call whose run Redis has made may be settled already: if charged again, it would count twice
+        self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
         self._charge_again(admitted_again(self._open.values()))
+        self._settlements.send()  # last: some are of these calls, or of leases that these calls were part of
         self._budget_sync.publish_all()
-        if self.on_sync is not None:
-            self.on_sync(True)
-
-    async def _run_heartbeats(self) -> None:
-        count = 0
-        renew_every = max(1, round(self._lease / US_PER_S / RENEWALS_PER_LEASE / HEARTBEAT_INTERVAL_S))
-        budget_sync = self._budget_sync
-        while True:
-            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
-            count += 1
-            if not self.connections.up:
-                continue
-            renew = count % renew_every == 0
-            self._runs.fold()
-            for side in self._members.sides:
-                latest = self._runs.latest(side)
-                self.connections.run(CHECK_RUN, [latest.key], [latest.acked], lambda reply: None)
-            self._members.send_heartbeat(self._leases if renew else {})
-            if (budget_sync.reserved_uncertain or (renew and budget_sync.has_reserved)) and not self._in_flight:
-                self._settlements.send()
-                budget_sync.publish_reserved()
-            budget_sync.publish_settled()
-            if self.on_sync is not None:
-                self.on_sync(False)
+        self.on_sync(True)

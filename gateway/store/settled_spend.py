@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from gateway.store.limit import Costs, Reservation
 from gateway.store.periods import KEPT_PERIODS, period_at
 
 Period = tuple[str, int]
@@ -49,6 +50,12 @@ class SettledSpend:
             self.latest[key] = max(period, self.latest.get(key, 0))
             self.unpublished.add(counter)
             self.unjournaled.add(counter)
+
+    def add_usage(self, reservation: Reservation, actual: Costs) -> None:
+        """Add what a call has spent. The store receives only the total, so each amount must be added exactly once."""
+        for index, limit in enumerate(reservation.limits):
+            if limit.kind == "spend":
+                self.add(limit.key, reservation.slots[index], actual.spend)
 
     def own_amount(self, key: str, period: int) -> int:
         """Return the amount that this incarnation settled."""

@@ -49,17 +49,21 @@ class Settlements:
         else:
             self._connections.count_error("forgotten")
 
+    def defer_new(self) -> None:
+        """Keep the settlements that have not been sent until Redis is available."""
+        settled, self.new = self.new, []
+        for each in settled:
+            self.defer(*each)
+
     def send(self, on_sent: Callable[[], Any] | None = None) -> None:
         """Send new and failed settlements, batched by side. `on_sent` is called after all replies or failures."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        settled, self.new = self.new, []
         if not self._connections.up:  # in a cluster, the node of one side may be available
-            for each in settled:
-                self.defer(*each)
-            settled = []
-        elif self.pending:
+            self.defer_new()
+        settled, self.new = self.new, []
+        if self._connections.up and self.pending:
             settled += self.pending.values()
             self.pending.clear()
         to_send = [batch for side in group_by_side(settled) for batch in batches(side)]

@@ -15,7 +15,7 @@ from gateway.store.limit import NO_COSTS, Costs, Limit, Reservation
 from gateway.store.limit_usage import usage_at
 from gateway.store.memory import steady_now
 from gateway.store.redis import RedisLimiter
-from gateway.store.replay_scripts import REPLAY_USAGE
+from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE
 from gateway.store.runs import GATHER_S, lost_key
 from gateway.store.script_args import run_key
 from gateway.store.scripts import ADMIT
@@ -183,6 +183,51 @@ async def test_a_settlement_without_a_reply_is_charged_if_its_admission_is_lost(
     own_redis.kill()
     await eventually(lambda: not limiter.connections.up)
     limiter.settle(held, Costs(prompt_tokens=40))
+    own_redis.start()
+    await settle_all(limiter)
+    assert await used(own_redis.address) == [1, 1, 40]
+
+
+async def test_a_settlement_that_was_not_sent_when_the_loss_was_noticed_is_charged(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter = await start(redis)
+    held = await limiter.admit(ALL, Costs(prompt_tokens=90), "held")
+    assert isinstance(held, Reservation)
+    assert limiter._heartbeat_task is not None
+    limiter._heartbeat_task.cancel()  # a heartbeat may send settlements
+    await limiter.usage(ALL)  # the replies to earlier commands have arrived
+    await run_command(redis, "FLUSHALL")
+    limiter.settle(held, Costs(prompt_tokens=40))
+    assert limiter._settlements.timer is not None
+    limiter._settlements.timer.cancel()
+    latest = limiter._runs.latest("caller")
+    limiter.connections.run(CHECK_RUN, [latest.key], [latest.acked], lambda reply: None)
+    await lost(limiter)
+    assert await used(redis) == [1, 1, 40]
+
+
+async def test_a_call_that_ends_before_its_second_admission_is_confirmed_is_charged(
+    own_redis: RedisServer, start: LimiterStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = await start(own_redis.address, deadline=0.25)
+    own_redis.kill()
+    await eventually(lambda: not limiter.connections.up)
+    held = await limiter.admit(ALL, Costs(prompt_tokens=90), "held")
+    assert isinstance(held, Reservation)
+    run, admissions = limiter.connections.run, 0
+
+    def run_frozen(script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: Callable[[Any], None]) -> None:
+        nonlocal admissions
+        if script == ADMIT:
+            admissions += 1
+            own_redis.freeze()
+        run(script, keys, arguments, on_reply)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limiter.connections, "run", run_frozen)
+        own_redis.start()
+        await eventually(lambda: admissions > 0 and not limiter.connections.up)
+    limiter.settle(held, Costs(prompt_tokens=40))
+    own_redis.kill()
     own_redis.start()
     await settle_all(limiter)
     assert await used(own_redis.address) == [1, 1, 40]
