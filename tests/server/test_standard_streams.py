@@ -1,8 +1,9 @@
-"""A gateway serves although a standard stream is closed, and although nobody reads its messages any more."""
+"""A gateway serves although a standard stream is closed, and although its messages have no reader any more."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -14,12 +15,29 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.server.standard_streams import flush_streams
 from tests.flows.processes import UNUSED_STORE, children
 from tests.server.test_start_signals import ROOT, held_port
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 COUNTS = pytest.mark.parametrize("workers", [1, 2])
 STREAMS = {"stdin": "<&-", "stdout": ">&-", "stderr": "2>&-", "all": "<&- >&- 2>&-"}
+
+
+class WithoutReader(io.StringIO):
+    """A stream whose reader has closed it."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def test_a_stream_without_a_reader_does_not_keep_the_other_from_being_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = io.StringIO()
+    monkeypatch.setattr(flushed, "flush", lambda: flushed.write("flushed"))
+    monkeypatch.setattr(sys, "stdout", WithoutReader())
+    monkeypatch.setattr(sys, "stderr", flushed)
+    flush_streams()
+    assert flushed.getvalue() == "flushed"
 
 
 @contextlib.contextmanager
@@ -74,7 +92,7 @@ def test_a_gateway_serves_without_standard_streams_and_gives_their_numbers_to_no
 
 
 @COUNTS
-def test_a_gateway_serves_and_restarts_workers_although_nobody_reads_its_messages(tmp_path: Path, workers: int) -> None:
+def test_a_gateway_serves_and_restarts_workers_although_its_messages_have_no_reader(tmp_path: Path, workers: int) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
