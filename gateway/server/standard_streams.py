@@ -21,7 +21,7 @@ def open_missing_streams() -> None:
 
 
 def flush_streams() -> None:
-    """Write what is buffered for stdout and stderr, if they have a reader."""
+    """Write what is buffered for stdout and stderr, if they are read."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

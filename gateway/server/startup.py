@@ -11,7 +11,7 @@ from gateway.http.listener import url_of
 
 
 def report(line: str) -> None:
-    """Write one line for the operator. If stderr has no reader any more, the line is lost, but the gateway goes on."""
+    """Write one line for the operator. If stderr is no longer read, the line is lost, but the gateway goes on."""
     with contextlib.suppress(OSError):
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
