@@ -60,6 +60,8 @@ class Attempt(Struct, eq=False):
     """Seconds for which the attempt waited for a slot of its target, for an engine, or for the answer of an equal call (cache)."""
     sent_at: float = 0.0
     """Time at which the request was ready to be sent and had a slot; for a continued stream, the time of the request that began it."""
+    continued_at: float = 0.0
+    """Time at which the request of an attempt that continues a stream was sent; 0 for other attempts."""
     is_written: bool = False
     """Whether the request was written to a connection."""
     head_at: float = 0.0

@@ -189,6 +189,8 @@ class AttemptSender:
         exchange.sent_at = admission.began
         if call.answered_by is None:
             attempt.sent_at = admission.began
+        else:
+            attempt.continued_at = admission.began
         if attempt.queue_s:
             exchange.deadlines = attempt_deadlines(candidate, call, max(MIN_TIME_LEFT_S, progress.time_left()))
         if call.trace is not None:

@@ -21,7 +21,6 @@ from providers.base import Adjustment, Usage
 
 MAX_TEXT_CHARS = 256
 MAX_LINE_BYTES = 8192
-CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 """Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
 NAMES = ("key", "team", "end_user", "model")
@@ -209,10 +208,7 @@ def _of_attempt(attempt: Attempt, started: float) -> dict[str, Any]:
     """Return an attempt, with the times when it was sent and when the head of its response arrived."""
     fields = attempt.as_record()
     if attempt.sent_at:
-        sent_at, began = attempt.sent_at, attempt.ended_at - attempt.ms / 1000
-        if began > sent_at + CLOCK_TOLERANCE_S:  # a continued stream, whose attempts are all timed from the first one
-            sent_at = min(attempt.head_at, began)
-        fields["sent_ms"] = in_ms(sent_at - started)
+        fields["sent_ms"] = in_ms((attempt.continued_at or attempt.sent_at) - started)
         if attempt.head_at:
             fields["head_ms"] = in_ms(attempt.head_at - started)
     return fields
