@@ -300,3 +300,12 @@ async def test_nothing_is_charged_without_a_limit_on_usage(limits: tuple[Limit, 
     charges.stop()
     assert ended == []
     assert charges._task is None
+
+
+async def test_no_charge_has_the_id_of_an_attempt_at_a_target() -> None:
+    charges, _, limiter, call, _ = await running(TOKENS)
+    for prompt in (10, 20):
+        await report(charges, call, prompt)
+        await settled(charges)
+    assert len(limiter.ids) >= 3
+    assert not {f"{call.id}.{number}" for number in range(1, 5)} & set(limiter.ids)  # as `Limits.admit_target` names them
