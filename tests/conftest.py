@@ -13,6 +13,7 @@ import httpx
 import hypothesis
 import pytest
 
+from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
 from tests.support.plain_http import WITHOUT_AUTHORITIES
@@ -129,6 +130,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return one certificate authority for the whole run."""
+    return Certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -40,12 +40,6 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return one certificate authority for the whole test run."""
-    return Certificates(tmp_path_factory.mktemp("tls"))
-
-
 def configuration(
     upstreams: tuple[UpstreamModel, ...],
     first: Mapping[str, Any],

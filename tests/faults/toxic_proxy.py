@@ -9,6 +9,8 @@ import socket
 import ssl
 import struct
 
+from tests.support.listener import StreamServer
+
 
 class ToxicProxy:
     """A proxy in front of a TCP port or a unix socket. A changed setting applies to traffic from then on."""
@@ -18,8 +20,7 @@ class ToxicProxy:
         self._target = target
         self._tls = tls
         self._draw = random.Random(seed)
-        self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._server: StreamServer | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.latency = 0.0
@@ -35,16 +36,13 @@ class ToxicProxy:
         self.connections = 0
 
     async def __aenter__(self) -> ToxicProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = StreamServer(self._serve, context=self._tls)
+        self.port = self._server.port
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._server is not None
-        self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._server.close()
 
     def part(self, parted: bool) -> None:
         """Start or end a network partition: no bytes pass, and connections stay open."""
@@ -62,10 +60,6 @@ class ToxicProxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
         self.connections += 1
         connections: list[asyncio.StreamWriter] = [writer]
         pumps: list[asyncio.Task[None]] = []
@@ -78,8 +72,8 @@ class ToxicProxy:
             self._open.add(writer)
             pumps = [asyncio.create_task(self._pump(reader, there)), asyncio.create_task(self._pump(answers, writer, replies=True))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        except (OSError, asyncio.CancelledError):
-            pass  # a proxy that stops closes its connections
+        except OSError:
+            pass
         finally:
             self._open.discard(writer)
             for pump in pumps:

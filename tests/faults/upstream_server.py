@@ -35,6 +35,7 @@ from tests.faults.behaviours import BEHAVIOURS, canned, drip, play, status
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
 from tests.faults.upstream_wire import FIN, HANG, RST, ConnectionGoneError, Exchange, Ledger, Link, Request, Script, Wire
+from tests.support.listener import Listener, listen
 
 __all__ = [
     "BEHAVIOURS", "FIN", "HANG", "RST", "ConnectionGoneError", "Exchange", "FaultUpstream", "Ledger", "Link", "Request", "Script",
@@ -71,7 +72,7 @@ class FaultUpstream:
         self.delay = 0.0
         self.usage = True
         self._rules: list[tuple[Match, Script, bool, bool]] = []
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
 
     @property
     def origin(self) -> str:
@@ -123,21 +124,23 @@ class FaultUpstream:
 
     async def start(self) -> None:
         """Start listening."""
-        loop = asyncio.get_running_loop()
         context = None
         if self.tls is not None and self.tls != "stall":
             assert self.certificates is not None, "tls needs certificates"
             context = self.certificates.server_context(self.tls)
         if self.unix is not None:
-            self._server = await loop.create_unix_server(lambda: Wire(self), self.unix, ssl=context)
+            sock = socket.socket(socket.AF_UNIX)
+            sock.bind(self.unix)
+            sock.listen()
+            self._listener = Listener(sock, lambda: Wire(self), context)
             return
-        self._server = await loop.create_server(lambda: Wire(self), self.host, self.port, ssl=context, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = listen(lambda: Wire(self), self.host, self.port, context=context)
+        self.port = self._listener.port
 
     async def stop(self) -> None:
         """Stop listening and abort all connections."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            await self._listener.close()
         for wire in list(self.wires):
             await wire.stop()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.running import Figure, RunningGateway
+from tests.support.listener import StreamServer
 from tests.support.process_memory import peak_resident_bytes, resident_bytes
 
 pytestmark = pytest.mark.prove
@@ -59,8 +60,8 @@ class Store:
 @pytest.mark.parametrize("kind", ["upload", "chunked upload", "download"])
 async def test_half_a_gigabyte_passes_in_constant_memory(gateway: Callable[..., RunningGateway], figure: Figure, kind: str) -> None:
     store = Store()
-    server = await asyncio.start_server(store.serve, "127.0.0.1", 0, limit=1 << 20)
-    port = server.sockets[0].getsockname()[1]
+    server = StreamServer(store.serve, limit=1 << 20)
+    port = server.port
     yaml = f'providers: {{ up: {{ type: openai-compatible, base_url: "http://127.0.0.1:{port}/v1" }} }}\n'
     running = await asyncio.to_thread(gateway, yaml + 'models: { m: up/x }\npassthrough: { "/v1/files/*": up }\n')
     await asyncio.to_thread(running.wait_ready)
@@ -91,4 +92,4 @@ async def test_half_a_gigabyte_passes_in_constant_memory(gateway: Callable[..., 
     figure("growth of memory", growth / (1 << 20), "MiB")
     figure("throughput", SIZE / seconds / 1e6, "MB/s")
     assert growth < MAX_GROWTH_BYTES
-    server.close()
+    await server.close()

@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from gateway.http.protocol import CallerProtocol
 from tests.flows.live import eventually
+from tests.support.listener import Listener
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -36,13 +37,13 @@ async def connections(listener: socket.socket) -> AsyncIterator[list[CallerProto
     def accept() -> CallerProtocol:
         return Recorded(config=config, server_state=state, app_state={})
 
-    server = await asyncio.get_running_loop().create_server(accept, sock=listener)
+    server = Listener(listener, accept)
     try:
         yield accepted
     finally:
+        await server.close()
         for one in accepted:
             one.transport.abort()
-        server.close()
 
 
 async def test_a_connection_has_the_addresses_of_its_two_ends() -> None:

@@ -27,6 +27,7 @@ from tests.faults.tls import Certificates
 from tests.faults.toxic_proxy import ToxicProxy
 from tests.flows.live import eventually
 from tests.store.frozen_scripts import NO_RUN
+from tests.support.listener import serve_streams
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import LimiterStarter
 from tests.support.redis_topologies import run_command
@@ -266,8 +267,8 @@ async def test_a_server_too_old_for_the_scripts_is_reported_once(start: LimiterS
         writer.close()
 
     reports: list[str] = []
-    async with await asyncio.start_server(old, "127.0.0.1", 0) as server:
-        limiter = await start(RedisAddress(port=server.sockets[0].getsockname()[1]), reports)
+    async with serve_streams(old) as server:
+        limiter = await start(RedisAddress(port=server.port), reports)
         await asyncio.sleep(0.4)
         assert (limiter.connections.up, len(reports)) == (False, 1)
         assert "Redis 4.0 is too old: use 5.0 or later" in reports[0]

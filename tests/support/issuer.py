@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.keys.token_callers import TokenCallers
+from tests.support.listener import StreamServer
 
 AUDIENCE = "lockgate"
 _CURVES: dict[str, type[ec.EllipticCurve]] = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}
@@ -85,7 +86,7 @@ class TokenIssuer:
         self.released = asyncio.Event()
         """Answers wait for this event, which is set at the start."""
         self.released.set()
-        self._server: asyncio.Server | None = None
+        self._server: StreamServer | None = None
 
     async def __aenter__(self) -> TokenIssuer:
         await self.listen()
@@ -97,14 +98,14 @@ class TokenIssuer:
     async def listen(self) -> None:
         """Serve on a free port, or on the same port as before."""
         port = int(self.url.rsplit(":", 1)[1]) if self.url else 0
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = StreamServer(self._serve, port)
+        self.url = f"http://127.0.0.1:{self._server.port}"
 
     async def close(self) -> None:
         """Stop serving: connections are refused."""
         self.released.set()
         if self._server is not None:
-            self._server.close()
+            await self._server.close()
             self._server = None
 
     def add_key(self, id: str, algorithm: str = "ES256", number: int = 1) -> None:
@@ -130,19 +131,14 @@ class TokenIssuer:
         return self.published or key_set(*(public_jwk(key, id) for id, (_, key) in self.private.items()))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
-            self.requests.append(path)
-            await self.released.wait()
-            path = urlsplit(path).path  # a proxy gets the whole URL
-            found = {
-                "/.well-known/openid-configuration": self.configuration or json.dumps({"issuer": self.url, "jwks_uri": f"{self.url}/keys"}),
-                "/keys": self.keys(),
-            }.get(path)
-            status, body = (self.status if found is not None else 404), (found or "").encode()
-            writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body)) + body)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+        self.requests.append(path)
+        await self.released.wait()
+        path = urlsplit(path).path  # a proxy gets the whole URL
+        found = {
+            "/.well-known/openid-configuration": self.configuration or json.dumps({"issuer": self.url, "jwks_uri": f"{self.url}/keys"}),
+            "/keys": self.keys(),
+        }.get(path)
+        status, body = (self.status if found is not None else 404), (found or "").encode()
+        writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body)) + body)
+        await writer.drain()

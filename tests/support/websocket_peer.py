@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
+from tests.support.listener import serve_streams
+
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = base64.b64encode(b"0123456789abcdef")
@@ -140,13 +142,9 @@ class SocketServer:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.peers: list[Peer] = []
-        self.failures: list[Exception] = []
         self.port = 0
         self.open = 0
         """Connections whose scripts run."""
-        self.handlers: set[asyncio.Task[None]] = set()
-        self.connections: list[Peer] = []
-        """All connections, including those whose request heads have not arrived."""
         self.scheme = "http"
 
     @property
@@ -158,32 +156,12 @@ class SocketServer:
         """Run the script for one connection."""
         peer = Peer(reader, writer, is_client=False)
         self.open += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self.handlers.add(task)
-        self.connections.append(peer)
         try:
             await peer.read_head()
             self.peers.append(peer)
             await self.script(peer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        except Exception as error:
-            self.failures.append(error)
         finally:
-            self.handlers.discard(task)
             self.open -= 1
-            writer.close()
-
-    async def stop(self) -> None:
-        """End all connections. Those left to the end of the event loop would be reported in a later test."""
-        for peer in self.connections:
-            peer.reset()
-        handlers = list(self.handlers)
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
-        await asyncio.sleep(0)  # the loop closes the sockets
 
 
 async def accept(peer: Peer, *headers: bytes) -> None:
@@ -208,16 +186,10 @@ async def echo(peer: Peer) -> None:
 async def socket_server(script: Script = echo, context: ssl.SSLContext | None = None) -> AsyncIterator[SocketServer]:
     """Serve connections within the block."""
     server = SocketServer(script)
-    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=context)
-    server.port = listener.sockets[0].getsockname()[1]
     server.scheme = "https" if context is not None else "http"
-    try:
+    async with serve_streams(server.handle, context=context) as listening:
+        server.port = listening.port
         yield server
-    finally:
-        listener.close()
-        await server.stop()
-        if server.failures:
-            raise server.failures[0]
 
 
 def handshake(path: str = "/v1/realtime?model=gpt-realtime", *lines: bytes, method: bytes = b"GET") -> bytes:

@@ -13,7 +13,6 @@ from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, Response, TlsFiles, Transport
 from providers.base import WireRequest
-from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 
 BRISK = Deadlines(connect=5.0, tls=5.0, first_byte=10.0, idle=10.0, total=20.0)
@@ -42,12 +41,6 @@ async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
     transport: Transport = NativeTransport() if request.param == "native" else HttpxTransport()
     yield transport
     await transport.aclose()
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """One certificate authority for the whole run."""
-    return Certificates(tmp_path_factory.mktemp("tls"))
 
 
 def origin_of(up: FaultUpstream, ca: Path | None = None) -> Origin:

@@ -21,6 +21,7 @@ from tests.faults.behaviours import JSON
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import HANG, FaultUpstream, canned, closed_port, play
 from tests.support.connect_proxy import connect_proxy
+from tests.support.listener import listen
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 
@@ -103,8 +104,8 @@ class Http2Server(asyncio.Protocol):
 async def test_http2_is_used_if_the_upstream_offers_it(certificates: Certificates) -> None:
     context = certificates.server_context()
     context.set_alpn_protocols(["h2"])
-    server = await asyncio.get_running_loop().create_server(Http2Server, "127.0.0.1", 0, ssl=context)
-    origin = Origin("https", "127.0.0.1", server.sockets[0].getsockname()[1], tls=TlsFiles(str(certificates.ca)))
+    listener = listen(Http2Server, context=context)
+    origin = Origin("https", "127.0.0.1", listener.port, tls=TlsFiles(str(certificates.ca)))
     Http2Server.connections = 0
     transport = HttpxTransport()
 
@@ -121,7 +122,7 @@ async def test_http2_is_used_if_the_upstream_offers_it(certificates: Certificate
         await transport.send(origin, request_for(body=b"silent"), Deadlines(first_byte=0.2))
     assert caught.value.kind == "header_timeout"
     await transport.aclose()
-    server.close()
+    await listener.close()
 
 
 async def test_http1_over_tls_works_and_its_connections_are_not_reused(certificates: Certificates) -> None:

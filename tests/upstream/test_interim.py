@@ -18,6 +18,7 @@ from gateway.upstream.transport import Deadlines, Origin, TlsFiles, UpstreamErro
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import Exchange, FaultUpstream, canned
 from tests.support.connect_proxy import connect_proxy
+from tests.support.listener import listen
 from tests.support.websocket_peer import Peer, socket_server
 from tests.upstream.conftest import BRISK, origin_of, request_for
 from tests.upstream.test_httpx_transport import Http2Server
@@ -137,9 +138,9 @@ class EndlessHttp2Server(Http2Server):
 async def test_an_endless_http2_upstream_is_rejected(certificates: Certificates) -> None:
     context = certificates.server_context()
     context.set_alpn_protocols(["h2"])
-    server = await asyncio.get_running_loop().create_server(EndlessHttp2Server, "127.0.0.1", 0, ssl=context)
-    error = await rejected(Origin("https", "127.0.0.1", server.sockets[0].getsockname()[1], tls=TlsFiles(str(certificates.ca))))
-    server.close()
+    listener = listen(EndlessHttp2Server, context=context)
+    error = await rejected(Origin("https", "127.0.0.1", listener.port, tls=TlsFiles(str(certificates.ca))))
+    await listener.close()
     assert error.kind == "protocol"
 
 

@@ -18,6 +18,7 @@ from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.conftest import chat
 from tests.flows.live import live
 from tests.support.each import each
+from tests.support.listener import serve_streams
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.upstream.conftest import BRISK, request_for
 
@@ -51,8 +52,6 @@ def test_the_proxy_is_read_from_the_environment_only_on_request(url: str, enviro
 async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
     """Run a proxy that tunnels every request. Yield its port and the data that it read in clear text. `greet` is connect or socks5."""
     received: list[bytes] = []
-    tasks: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -78,24 +77,13 @@ async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
             host = b".".join(b"%d" % part for part in host) if kind == 1 else host
             writer.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
         upstream, back = await asyncio.open_connection(host.decode(), int(port))
-        writers.extend((writer, back))
-        for pair in ((reader, back), (upstream, writer)):
-            task = asyncio.create_task(pump(*pair))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        try:
+            await asyncio.gather(pump(reader, back), pump(upstream, writer))
+        finally:
+            back.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], received
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.gather(*[writer.wait_closed() for writer in writers], return_exceptions=True)
-        await server.wait_closed()
+    async with serve_streams(serve) as server:
+        yield server.port, received
 
 
 async def test_a_proxy_of_a_tls_upstream_sees_the_host_name_but_no_upstream_credential(
