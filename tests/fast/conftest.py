@@ -52,10 +52,11 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[FastCall]:
     return calls
 
 
-@pytest.fixture(params=[rounds.FEW_CALLS, -1], ids=["at once", "in rounds"])
+@pytest.fixture(params=[1_000_000, -1], ids=["at once", "in rounds"])
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the steps of calls run at once, as those of few calls do, and in rounds, as those of many calls do."""
+    """Let the steps of calls run at once, and in rounds, as those of many calls do on a busy processor."""
     monkeypatch.setattr(rounds, "FEW_CALLS", request.param)
+    monkeypatch.setattr(rounds, "BUSY_PART", 0)
 
 
 StartPair = Callable[..., Awaitable[Pair]]

@@ -1,4 +1,4 @@
-"""Many calls in flight, whose steps run in rounds: each call has one answer or is left, one log line and one row, and leaves nothing."""
+"""Many calls in flight, at once and in rounds: each has one answer or is left, one log line and one row, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.flows.live import Live, eventually, live
 from tests.support.redis import RedisServer
 
 CALLERS, CALLS, SEED = 200, 10, 1
+pytestmark = pytest.mark.usefixtures("steps")
 
 
 async def test_a_caller_that_has_its_answer_has_freed_its_slot_although_many_streams_end_together(up: FaultUpstream) -> None:

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from gateway.http.rounds import ACCOUNT, ADAPT, FEW_CALLS, MAX_STEPS, READ, START, Rounds
+from gateway.http import rounds as rounds_module
+from gateway.http.rounds import ACCOUNT, ADAPT, BUSY_PART, FEW_CALLS, MAX_STEPS, MIN_MEASURED_S, READ, START, STEPS_MEASURED, Rounds
 
 
 def busy_rounds() -> Rounds:
@@ -27,6 +28,33 @@ async def test_a_step_runs_at_once_while_there_are_few_calls() -> None:
     rounds.calls = FEW_CALLS
     rounds.add(ACCOUNT, partial(done.append, "account"))
     assert done == ["account"]
+
+
+async def test_steps_run_at_once_while_the_processor_is_idle_for_a_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, used_s = 0.0, 0.0
+    monkeypatch.setattr(rounds_module, "monotonic", lambda: now)
+    monkeypatch.setattr(rounds_module, "thread_time", lambda: used_s)
+    rounds, done = busy_rounds(), list[int]()
+    for elapsed_s, part, is_busy in (
+        (MIN_MEASURED_S, BUSY_PART - 0.01, False),
+        (MIN_MEASURED_S, BUSY_PART + 0.01, True),
+        (MIN_MEASURED_S * 0.9, 0.0, True),  # not measured, because it is too short
+        (MIN_MEASURED_S, 0.0, False),
+        (100.0, 1.0, True),
+    ):
+        now += elapsed_s
+        used_s += elapsed_s * part
+        for number in range(STEPS_MEASURED):
+            rounds.add(READ, partial(done.append, number))
+        assert rounds.is_busy is is_busy
+        await end_of_round()
+        while rounds._is_scheduled:
+            await end_of_round()
+        done.clear()
+        rounds.add(READ, partial(done.append, 0))
+        assert done == ([] if is_busy else [0])
+        await end_of_round()
+        rounds._steps_left = STEPS_MEASURED
 
 
 async def test_a_round_runs_each_stage_for_all_calls_before_the_next_stage() -> None:
