@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bodies import request_body
-from benchmarks.processes import HERE, KEY, Launch, free_port, program
+from benchmarks.ports import free_port
+from benchmarks.processes import HERE, KEY, Launch, program
 
 INSTALLED = HERE.parent / ".peers"
 """One folder per gateway: a virtual environment, or the packages of npm."""

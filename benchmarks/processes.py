@@ -79,14 +79,6 @@ class BrokenTargetError(Exception):
     """A target did not start or gave a wrong answer."""
 
 
-def free_port() -> int:
-    """Return an unused port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def pinned(cores: set[int]) -> Callable[[], None]:
     """Return a function that pins a child process to `cores` and raises its file limit."""
 

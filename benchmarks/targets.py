@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bodies import request_body
+from benchmarks.ports import free_port
 from benchmarks.processes import (
     FILES_WANTED,
     KEY,
@@ -20,7 +21,6 @@ from benchmarks.processes import (
     BrokenTargetError,
     Launch,
     Process,
-    free_port,
     pinned,
     program,
 )

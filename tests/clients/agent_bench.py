@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from tests.clients.agent_script import ANSWER, COMMAND, TASK, WRITTEN, Step
 from tests.clients.client_programs import MAIN_BIN, ROOT
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Script
 from tests.running import RunningGateway
 
@@ -87,7 +88,7 @@ class Bench:
         return records
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
-        nowhere = f"http://127.0.0.1:{closed_port()}"
+        nowhere = f"http://127.0.0.1:{free_port()}"
         return {
             "PATH": f"{MAIN_BIN}:{os.environ['PATH']}",
             "HOME": str(self.home),

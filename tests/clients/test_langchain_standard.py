@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.ports import free_port
 from tests.clients.capable_model import answer_chat, answer_embeddings
 from tests.clients.client_programs import MAIN_BIN, PROGRAMS
 from tests.clients.conftest import KEY, fronted
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(240)]
@@ -59,7 +60,7 @@ def results(
     gateway, upstream = serving
     folder = tmp_path_factory.mktemp("suite")
     report = folder / "report.xml"
-    nowhere = f"http://127.0.0.1:{closed_port()}"
+    nowhere = f"http://127.0.0.1:{free_port()}"
     command = [
         str(MAIN_BIN / "python"), "-m", "pytest", "-c", os.devnull, f"--rootdir={PROGRAMS}", f"--confcutdir={PROGRAMS}",
         "-p", "no:cacheprovider", *ONE_LOOP, f"--junitxml={report}", str(PROGRAMS / "langchain_standard.py"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import jsonschema
 import openai
 import pytest
 
+from benchmarks.ports import free_port
 from providers.local.weights import find
 from tests.clients.test_local_model import CITY_SCHEMA, ask, text_of
 from tests.faults.tls import Certificates
@@ -39,9 +39,7 @@ def llama_port() -> Iterator[int]:
     """Start a llama.cpp server with the bundled model and return its port."""
     model = find()
     assert model is not None, "no weights: run `lockgate pull`"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     program = Path(__file__).parent / "programs" / "llama_server.py"
     with subprocess.Popen(
         [sys.executable, str(program), str(model), str(port)],

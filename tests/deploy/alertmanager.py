@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.ports import free_port
 from deploy.first_start import with_webhook
 from tests.deploy import tools
-from tests.support.redis import free_port
 
 CONFIG = tools.DEPLOY / "alertmanager.yml"
 

@@ -25,8 +25,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
-from tests.support.redis import free_port, redis_server_program
+from tests.support.redis import redis_server_program
 
 ROOT = tools.ROOT
 LONGEST_WAIT = 240.0

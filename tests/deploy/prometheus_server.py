@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
-from tests.support.redis import free_port
 
 
 class PrometheusServer:

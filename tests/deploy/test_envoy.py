@@ -16,10 +16,10 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
-from tests.support.redis import free_port
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 CALLERS = 12

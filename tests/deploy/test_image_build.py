@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
 from tests.running import UNCLEAN, Figure
-from tests.support.redis import free_port
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(1800)]
 SCRIPT = Path(__file__).with_name("build_image.sh")

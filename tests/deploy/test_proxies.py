@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
 from tests.faults.client import Answer, FaultClient
 from tests.faults.upstream_server import RST, FaultUpstream, canned, play
 from tests.flows.live import eventually
 from tests.running import RunningGateway
-from tests.support.redis import free_port
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(120)]
 HOST = "models.example.com"

@@ -22,9 +22,9 @@ import openai
 import pytest
 import yaml
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
 from tests.running import UNCLEAN, Figure
-from tests.support.redis import free_port
 
 ROOT = tools.ROOT
 WORKFLOWS = ROOT / ".github" / "workflows"

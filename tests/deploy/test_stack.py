@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
 from tests.deploy.compose import Stack
 from tests.faults.behaviours import canned
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import UNCLEAN, Figure
-from tests.support.redis import free_port
 from tests.support.upstream_thread import UpstreamThread
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(400)]

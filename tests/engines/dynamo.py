@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.ports import free_port
 from tests.deploy import tools
-from tests.support.redis import free_port
 
 READY_S = 120.0
 MODEL = "simulated"

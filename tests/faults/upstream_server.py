@@ -31,6 +31,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.ports import free_port
 from tests.faults.behaviours import BEHAVIOURS, canned, drip, play, status
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
@@ -166,16 +167,9 @@ def _matches(match: Match, request: Request) -> bool:
     return request.path.split("?")[0] == match if isinstance(match, str) else match(request)
 
 
-def closed_port() -> int:
-    """Return a port of 127.0.0.1 without a listener."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def closed_base_url() -> str:
     """Return the base URL of a port without a listener."""
-    return f"http://127.0.0.1:{closed_port()}/v1"
+    return f"http://127.0.0.1:{free_port()}/v1"
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from tests.dialects.cohere_api.grammar import read_stream
 from tests.faults.behaviours import broken_by, chat_chunk
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import RECEIPT, one_model, serving
 from tests.flows.live import Live, live
 from tests.flows.operator import digest
@@ -56,7 +57,7 @@ async def test_stop_sequences_hold(up: FaultUpstream, client: httpx.AsyncClient)
 async def test_next_target_answers_and_a_broken_stream_ends_with_an_error(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     text = f"""
 providers:
-  down: {{ type: openai-compatible, base_url: "http://127.0.0.1:{closed_port()}/v1", api_key: "${{UP_KEY}}" }}
+  down: {{ type: openai-compatible, base_url: "http://127.0.0.1:{free_port()}/v1", api_key: "${{UP_KEY}}" }}
   up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
 models: {{ m: [down/mock, up/mock] }}
 """

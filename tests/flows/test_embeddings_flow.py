@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.dialects.table import PREFIXES
 from tests.faults.behaviours import canned
-from tests.faults.upstream_server import FaultUpstream, closed_port, status
+from tests.faults.upstream_server import FaultUpstream, status
 from tests.flows.conftest import RECEIPT, serving
 from tests.flows.live import Live, live
 from tests.flows.operator import bearer, digest
@@ -171,7 +172,7 @@ async def test_target_without_embeddings_is_skipped_and_a_failure_falls_back(up:
     config = f"""
 providers:
   none: {{ type: groq, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
-  down: {{ type: openai, base_url: "http://127.0.0.1:{closed_port()}/v1", api_key: "${{UP_KEY}}" }}
+  down: {{ type: openai, base_url: "http://127.0.0.1:{free_port()}/v1", api_key: "${{UP_KEY}}" }}
   text: {{ type: cohere, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
   ids: {{ type: vllm, base_url: "{up.base_url}" }}
   up: {{ type: siati, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}

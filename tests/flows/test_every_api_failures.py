@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 
+from benchmarks.ports import free_port
 from tests.faults.behaviours import broken_by, chat_chunk, sse
-from tests.faults.upstream_server import FIN, HANG, FaultUpstream, closed_port, play
+from tests.faults.upstream_server import FIN, HANG, FaultUpstream, play
 from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, one_model, post_as, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.test_hedge_flow import hedged, warm
@@ -33,7 +34,7 @@ def two_targets(up: FaultUpstream, settings: str = "", kind: str = "vllm") -> st
 
 
 async def test_the_next_target_answers_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    down = f'{{ type: openai, base_url: "http://127.0.0.1:{closed_port()}/v1", api_key: "${{UP_KEY}}" }}'
+    down = f'{{ type: openai, base_url: "http://127.0.0.1:{free_port()}/v1", api_key: "${{UP_KEY}}" }}'
     working = f'{{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
     yaml = f"providers: {{ down: {down}, up: {working} }}\nmodels: {{ m: [down/a, up/mock] }}\n"
     seen = []

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.ports import free_port
 from tests.faults.behaviours import status
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import post_chat
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import bearer, digest
@@ -33,7 +34,7 @@ async def call(client: httpx.AsyncClient, gateway: Live, model: str, max_tokens:
 async def test_fallback_guide_answers_from_the_second_target_and_skips_the_first_after_two_failures(
     other: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
-    text = configuration("fallback").replace("http://127.0.0.1:9911/v1", f"http://127.0.0.1:{closed_port()}/v1")
+    text = configuration("fallback").replace("http://127.0.0.1:9911/v1", f"http://127.0.0.1:{free_port()}/v1")
     text = text.replace("local: {}", f"local: {{ type: openai-compatible, base_url: '{other.base_url}' }}")
     async with live(text) as gateway:
         answers = [await call(client, gateway, "smart") for _ in range(3)]

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from benchmarks.ports import free_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, held, one_model, post_chat, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import bearer, digest
@@ -90,7 +91,7 @@ async def test_call_larger_than_the_limit_must_not_be_retried(up: FaultUpstream,
 async def test_call_that_reaches_no_upstream_is_refunded(client: httpx.AsyncClient) -> None:
     yaml = f"""
 providers:
-  up: {{ type: openai-compatible, base_url: "http://127.0.0.1:{closed_port()}", api_key: "${{UP_KEY}}" }}
+  up: {{ type: openai-compatible, base_url: "http://127.0.0.1:{free_port()}", api_key: "${{UP_KEY}}" }}
 models:
   m: up/mock
 {keys("{ requests: 2/h, tokens: 10000/h, concurrent: 1 }")}"""

@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.attempts.count_prompt import PromptCount
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.read import read_call
 from gateway.server.error_responses import uses_messages_api
 from tests.dialects.messages_api.grammar import read_events, read_message
 from tests.faults.behaviours import broken_by, canned, chat_chunk, completion, play, sse, status
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import FIN, HANG
 from tests.flows.conftest import RECEIPT, one_model, serving
 from tests.flows.live import Live, live
@@ -167,7 +168,7 @@ async def test_stop_sequences_end_the_text_and_are_named(up: FaultUpstream, clie
 async def test_a_failed_target_falls_back(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
     yaml = f"""
 providers:
-  down: {{ type: openai, base_url: "http://127.0.0.1:{closed_port()}/v1", api_key: "${{K}}" }}
+  down: {{ type: openai, base_url: "http://127.0.0.1:{free_port()}/v1", api_key: "${{K}}" }}
   up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{K}}" }}
 models:
   m: [down/a, up/mock]

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from tests.faults.client import CHAT_PATH
-from tests.faults.upstream_server import HANG, RST, FaultUpstream, closed_port, play, status
+from tests.faults.upstream_server import HANG, RST, FaultUpstream, play, status
 from tests.flows.conftest import events, held, post_chat
 from tests.flows.live import Live, eventually, live
 
@@ -100,7 +101,7 @@ async def test_mirror_that_hangs_is_in_cooldown_like_any_target(up: FaultUpstrea
 @pytest.mark.parametrize("fault", ["500", "rst", "closed port", "unknown model"])
 async def test_mirror_failure_does_not_affect_the_caller(up: FaultUpstream, client: httpx.AsyncClient, fault: str) -> None:
     up.on(lambda request: request.model == "shadow", {"500": status(500), "rst": play(RST)}.get(fault, status(404)))
-    url = f"http://127.0.0.1:{closed_port()}/v1" if fault == "closed port" else None
+    url = f"http://127.0.0.1:{free_port()}/v1" if fault == "closed port" else None
     async with live(mirror_config(up, "other/shadow", mirror_url=url), environ=ENVIRON) as gateway:
         answer = await ask(client, gateway, stream=True)
         await eventually(lambda: gateway.count("lockgate_mirrors") == 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.upstream_server import closed_port
+from benchmarks.ports import free_port
 from tests.flows.load import Load
 from tests.flows.operator import bearer, digest
 from tests.flows.processes import Start, is_answering, is_generation, port, start_ready, until
@@ -86,7 +86,7 @@ async def _all_open(load: Load, streams: int) -> bool:
 
 def haproxy(folder: Path, instances: list[RunningGateway]) -> tuple[subprocess.Popen[bytes], int]:
     """Start HAProxy in front of the gateways, as in deploy/, but with a faster check. Return its process and port."""
-    front = closed_port()
+    front = free_port()
     servers = [
         f"server g{number} 127.0.0.1:{port(instance)} port {instance.admin_url.rsplit(':', 1)[1]}"
         for number, instance in enumerate(instances)

@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.dialects.table import PREFIXES
 from tests.faults.behaviours import canned, status
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import RECEIPT, serving
 from tests.flows.live import Live, live
 from tests.flows.operator import bearer
@@ -112,7 +113,7 @@ async def test_failure_falls_back_and_the_receipt_shows_both(up: FaultUpstream, 
     config = f"""
 providers:
   none: {{ type: groq, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
-  down: {{ type: fireworks, base_url: "http://127.0.0.1:{closed_port()}/v1", api_key: "${{UP_KEY}}" }}
+  down: {{ type: fireworks, base_url: "http://127.0.0.1:{free_port()}/v1", api_key: "${{UP_KEY}}" }}
   up: {{ type: cohere, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
 models: {{ m: [none/mock, down/mock, up/mock], none: none/mock }}"""
     async with live(config, environ=ENVIRON) as gateway:

@@ -7,7 +7,8 @@ from collections import Counter
 import httpx
 import pytest
 
-from tests.faults.upstream_server import FaultUpstream, closed_port, status
+from benchmarks.ports import free_port
+from tests.faults.upstream_server import FaultUpstream, status
 from tests.flows.conftest import RECEIPT, events, post_chat, receipt_of
 from tests.flows.live import live
 
@@ -50,7 +51,7 @@ async def test_failures_before_the_first_byte_fall_back_to_the_next_target(
     up: FaultUpstream, client: httpx.AsyncClient, stream: bool
 ) -> None:
     up.once(status(503))
-    urls = providers(dead=f"http://127.0.0.1:{closed_port()}/v1", sick=up.base_url, well=up.base_url)
+    urls = providers(dead=f"http://127.0.0.1:{free_port()}/v1", sick=up.base_url, well=up.base_url)
     async with live(urls + "models: {m: [dead/a, sick/b, well/c]}") as gateway:
         answer = await post_chat(client, gateway, stream=stream, headers=RECEIPT)
         record = (await gateway.records(1))[0]

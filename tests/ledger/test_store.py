@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.config.redis_address import RedisAddress
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
 from gateway.ledger.store import MAX_ROWS_PER_COMMAND, TTL_MS, UsagePublisher, _copy, day_key, read_usage
@@ -15,7 +16,7 @@ from gateway.store.connections import RedisConnections
 from gateway.store.errors import StoreUnavailableError
 from tests.flows.live import eventually
 from tests.support.each import each
-from tests.support.redis import RedisServer, free_port
+from tests.support.redis import RedisServer
 
 DAYS = ["2026-11-20", "2026-11-21"]
 

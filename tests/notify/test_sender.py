@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.config.notify import NotifyConfig
 from gateway.config.secret import Secret
 from gateway.metrics import Metrics
@@ -20,7 +21,7 @@ from gateway.notify.events import Notification, trial
 from gateway.notify.sender import MAX_ANSWER_BYTES, MAX_WAITING, Sender, post, signature
 from tests.faults.behaviours import canned, status
 from tests.faults.tls import Certificates
-from tests.faults.upstream_server import HANG, FaultUpstream, closed_port, play
+from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.live import eventually
 from tests.support.each import each
 
@@ -164,7 +165,7 @@ async def test_unreachable_and_silent_webhooks_are_temporary_failures(hook: Faul
     hook.on(lambda request: True, play(HANG))
     for config in (
         settings(hook, timeout=0.1),
-        NotifyConfig(Secret(f"http://127.0.0.1:{closed_port()}/very-secret")),
+        NotifyConfig(Secret(f"http://127.0.0.1:{free_port()}/very-secret")),
         NotifyConfig(Secret("http://169.254.169.254/very-secret")),
     ):
         rejected = await post(config, trial())

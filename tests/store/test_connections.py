@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.ports import free_port
 from gateway.config.redis_address import RedisAddress
 from gateway.store.connection import RedisConnection
 from gateway.store.connections import RedisConnections
 from gateway.store.scripts import PUBLISH
 from tests.flows.live import eventually
-from tests.support.redis import RedisServer, free_port
+from tests.support.redis import RedisServer
 
 
 async def test_scripts_fail_at_once_while_the_store_is_unavailable() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.config.redis_address import RedisAddress
 from gateway.store import settlements as module
 from gateway.store.connections import RedisConnections
@@ -19,7 +20,6 @@ from gateway.store.settled_spend import SettledSpend
 from gateway.store.settlements import Settlements
 from gateway.store.window_usage import WindowUsage
 from tests.flows.live import eventually
-from tests.support.redis import free_port
 
 LIMIT, TARGET = Limit("k", "tokens", 100, "h"), Limit("p", "tokens", 100, "h", side="target")
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from benchmarks.ports import free_port
 from gateway.config.redis_address import RedisAddress, read_address
 
 
@@ -23,13 +24,6 @@ def redis_server_program() -> str | None:
         return str(get_redis_server())
     except ImportError:
         return shutil.which("redis-server")
-
-
-def free_port() -> int:
-    """Return an unused TCP port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class RedisServer:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.ports import free_port
 from gateway.config.redis_address import RedisAddress
 from gateway.store.resp import RespConnection, connect
 from gateway.store.topology import hash_slot
-from tests.support.redis import RedisServer, free_port, redis_server_program
+from tests.support.redis import RedisServer, redis_server_program
 
 SLOTS = 16384
 READY_TIMEOUT_S = 60.0

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.config import load
 from gateway.config.types import Config
 from gateway.targets.discovery import MAX_LIST_BYTES, MAX_MODELS, Discovery, ListError, read_list
-from tests.faults.upstream_server import FaultUpstream, Script, canned, closed_port, status
+from tests.faults.upstream_server import FaultUpstream, Script, canned, status
 from tests.flows.live import eventually
 from tests.targets.test_probes import backend
 
@@ -77,7 +78,7 @@ async def test_a_list_follows_its_server_and_stays_while_the_server_fails(up: Fa
 
 
 async def test_an_unavailable_server_does_not_delay_the_start_and_has_no_list() -> None:
-    port, reports = closed_port(), list[str]()
+    port, reports = free_port(), list[str]()
     discovery = Discovery(reports.append, lambda: None)
     discovery.configure(config(port), lambda provider, model: backend(port, model))
     await discovery.wait_for_first()
@@ -118,7 +119,7 @@ async def test_a_reload_keeps_the_list_of_the_same_server_and_applies_the_new_fi
     up.on("/v1/models", status(503))
     discovery.configure(config(up.port, "{only: ['b-*']}"), lambda provider, model: backend(up.port, model))
     assert discovery.lists == {"p": ("b-1",)}
-    discovery.configure(config(up.port), lambda provider, model: backend(closed_port(), model))
+    discovery.configure(config(up.port), lambda provider, model: backend(free_port(), model))
     assert discovery.lists == {"p": None}
     await discovery.stop()
 

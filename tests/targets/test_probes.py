@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import providers
+from benchmarks.ports import free_port
 from gateway.config import load
 from gateway.targets.backend import Backend
 from gateway.targets.probes import Probes, send_probe
@@ -12,7 +13,7 @@ from gateway.targets.registry import TargetRegistry
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin
 from providers.base import Target
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually
 
 
@@ -30,7 +31,7 @@ async def test_a_probe_asks_its_path_below_the_base_url_with_the_providers_heade
 
 
 async def test_a_refused_connection_is_a_failed_probe() -> None:
-    failure = await send_probe(backend(closed_port()), "/models", 5.0)
+    failure = await send_probe(backend(free_port()), "/models", 5.0)
     assert failure is not None
     assert failure.message.startswith("the probe failed after 0.")
 
@@ -44,7 +45,7 @@ async def test_failed_probes_start_a_cooldown_at_every_target_of_the_provider() 
     )
     registry = TargetRegistry()
     registry.configure(config.providers)
-    probes, port = Probes(registry), closed_port()
+    probes, port = Probes(registry), free_port()
     probes.configure(config, lambda provider, model: backend(port, model), lambda: [("p", "m"), ("p", "n")])
     await eventually(lambda: [health.state for health in registry.all()] == ["cooling", "cooling"])
     await probes.stop()

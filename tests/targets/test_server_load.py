@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import providers
+from benchmarks.ports import free_port
 from gateway.config import load
 from gateway.config.load_metrics import LoadMetricsConfig
 from gateway.targets import server_load
@@ -26,7 +27,7 @@ from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from providers.base import Target
 from tests.faults.behaviours import canned, status
-from tests.faults.upstream_server import HANG, FaultUpstream, closed_port, play
+from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.live import eventually
 from tests.support.each import each
 from tests.support.vllm_metrics import serve_metrics, vllm_metrics
@@ -125,7 +126,7 @@ async def test_a_report_is_used_until_it_is_stale(up: FaultUpstream) -> None:
     assert one.latency.others is None
     up.on("/metrics", serve_metrics(5, 10))
     await record_load(EVERY_S, 0.5, [one])
-    failing = backend(closed_port(), latency=one.latency)
+    failing = backend(free_port(), latency=one.latency)
     now[0] += 3.4  # three intervals and a timeout of 2 s
     assert await record_load(EVERY_S, 0.5, [failing]) == 0.5
     assert one.latency.others == 15

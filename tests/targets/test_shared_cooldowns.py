@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import providers
+from benchmarks.ports import free_port
 from gateway.config.provider import ProviderConfig
 from gateway.config.redis_address import RedisAddress
 from gateway.store.outage_log import OutageLog
@@ -19,7 +20,6 @@ from gateway.targets.cooldown import fingerprint
 from gateway.targets.registry import TargetRegistry
 from gateway.targets.shared_cooldowns import KEY, SharedCooldowns
 from providers.base import Failure, Target
-from tests.faults.upstream_server import closed_port
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import own_redis, redis, shared_redis
@@ -152,7 +152,7 @@ async def test_p2_an_unavailable_store_does_not_delay_the_shutdown(redis: RedisA
     health = TargetRegistry()
     shared = SharedCooldowns(
         health,
-        partial(open_client, RedisAddress(host="127.0.0.1", port=closed_port()), "health"),
+        partial(open_client, RedisAddress(host="127.0.0.1", port=free_port()), "health"),
         OutageLog(print).for_subject("cooldowns"),
         interval_s=60.0,
     )

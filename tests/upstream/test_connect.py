@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.upstream.connect import connect_before
 from gateway.upstream.deadlines import Ticker
 from gateway.upstream.resolver import Address
-from tests.faults.upstream_server import closed_port, full_backlog
+from tests.faults.upstream_server import full_backlog
 
 
 def at(port: int) -> list[Address]:
@@ -53,9 +54,9 @@ async def test_one_address_is_connected_without_a_task() -> None:
 
 
 async def test_a_refusal_is_an_error_with_its_reason() -> None:
-    before = open_sockets()
+    port, before = free_port(), open_sockets()
     with pytest.raises(ConnectionRefusedError, match="Connection refused"):
-        await connect_before(Ticker(time.monotonic), time.monotonic() + 5, at(closed_port()))
+        await connect_before(Ticker(time.monotonic), time.monotonic() + 5, at(port))
     assert open_sockets() <= before
 
 

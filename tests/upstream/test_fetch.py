@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.upstream.fetch import fetch
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import UpstreamError
 from tests.faults.behaviours import canned, play
 from tests.faults.tls import Certificates
-from tests.faults.upstream_server import FIN, FaultUpstream, closed_port
+from tests.faults.upstream_server import FIN, FaultUpstream
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ async def test_a_document_that_is_too_large_is_an_error(up: FaultUpstream, trans
 
 async def test_a_closed_port_is_an_error(transport: NativeTransport) -> None:
     with pytest.raises(UpstreamError):
-        await fetch(transport, f"http://127.0.0.1:{closed_port()}/keys", 100)
+        await fetch(transport, f"http://127.0.0.1:{free_port()}/keys", 100)
 
 
 async def test_https_needs_a_trusted_certificate(transport: NativeTransport, tmp_path: Path) -> None:

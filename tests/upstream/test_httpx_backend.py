@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import httpcore
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBackend
 from gateway.upstream.resolver import Address, is_allowed_address
-from tests.faults.upstream_server import FaultUpstream, closed_port
+from tests.faults.upstream_server import FaultUpstream
 
 
 class FixedResolver:
@@ -46,7 +47,7 @@ async def test_blocked_addresses_are_skipped(up: FaultUpstream) -> None:
 
 
 async def test_a_name_without_a_working_address_is_looked_up_again_next_time() -> None:
-    resolver, port = FixedResolver("127.0.0.1"), closed_port()
+    resolver, port = FixedResolver("127.0.0.1"), free_port()
     with pytest.raises(httpcore.ConnectError):
         await CheckedNetworkBackend(resolver, is_allowed_address).connect_tcp("api.example", port, 5.0)
     assert resolver.forgotten == [("api.example", port)]

@@ -14,12 +14,13 @@ import h2.events
 import pytest
 from msgspec import structs
 
+from benchmarks.ports import free_port
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, TlsFiles, UpstreamError
 from tests.faults.behaviours import JSON
 from tests.faults.tls import Certificates
-from tests.faults.upstream_server import HANG, FaultUpstream, canned, closed_port, play
+from tests.faults.upstream_server import HANG, FaultUpstream, canned, play
 from tests.support.connect_proxy import connect_proxy
 from tests.support.listener import listen
 from tests.upstream.conftest import BRISK, origin_of, request_for
@@ -40,7 +41,7 @@ async def test_a_proxy_gets_the_whole_url_and_no_direct_connection_is_made() -> 
 async def test_a_proxy_that_is_down_is_a_connect_error() -> None:
     transport = HttpxTransport()
     with pytest.raises(UpstreamError) as caught:
-        await transport.send(Origin("http", "upstream.invalid", 80, proxy=f"http://127.0.0.1:{closed_port()}"), request_for(), BRISK)
+        await transport.send(Origin("http", "upstream.invalid", 80, proxy=f"http://127.0.0.1:{free_port()}"), request_for(), BRISK)
     assert caught.value.kind == "connect"
     await transport.aclose()
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Ticker
 from gateway.upstream.native_transport import NativeTransport
@@ -16,7 +17,7 @@ from gateway.upstream.pool import Pool
 from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from tests.faults.behaviours import JSON, Step
-from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, closed_port, play
+from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, Script, canned, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 
@@ -154,7 +155,7 @@ async def test_waiting_too_long_for_a_connection_is_overloaded(up: FaultUpstream
 
 async def test_refused_connections_release_their_slots() -> None:
     native = NativeTransport(connections=2)
-    origin = Origin("http", "127.0.0.1", closed_port())
+    origin = Origin("http", "127.0.0.1", free_port())
     outcomes = await asyncio.gather(*[native.send(origin, request_for(), BRISK) for _ in range(50)], return_exceptions=True)
     assert {outcome.kind for outcome in outcomes if isinstance(outcome, UpstreamError)} == {"connect"}
     assert len(outcomes) == 50

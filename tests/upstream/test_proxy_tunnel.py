@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy_tunnel import Proxy, read_proxy
 from gateway.upstream.resolver import is_allowed_address
 from gateway.upstream.transport import Deadlines, Origin, TlsFiles, UpstreamError
 from providers.base import WireRequest
 from tests.faults.tls import Certificates
-from tests.faults.upstream_server import closed_port
 from tests.flows.live import eventually
 from tests.support.connect_proxy import connect_proxy
 from tests.support.websocket_peer import KEY, Peer, accept, socket_server
@@ -163,14 +163,14 @@ async def test_a_proxy_that_does_not_answer_is_a_connect_timeout(scheme: str) ->
 
 
 async def test_a_proxy_that_is_unavailable_is_a_connect_error() -> None:
-    port = closed_port()
+    port = free_port()
     error = await failure(f"http://user:secret@127.0.0.1:{port}")
     assert error.kind == "connect"
     assert error.message.startswith(f"cannot connect to 127.0.0.1:{port}: ")
 
 
 async def test_blocked_addresses_are_not_requested_from_a_proxy() -> None:
-    error = await failure("", Origin("http", "169.254.169.254", 80, proxy=f"http://127.0.0.1:{closed_port()}"))
+    error = await failure("", Origin("http", "169.254.169.254", 80, proxy=f"http://127.0.0.1:{free_port()}"))
     assert error.kind == "blocked"
 
 

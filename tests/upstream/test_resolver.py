@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from benchmarks.ports import free_port
 from gateway.upstream.dial import interleave
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.resolver import Address, ThreadResolver
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
-from tests.faults.upstream_server import FaultUpstream, closed_port, full_backlog
+from tests.faults.upstream_server import FaultUpstream, full_backlog
 from tests.upstream.conftest import BRISK, request_for
 
 
@@ -105,7 +106,7 @@ async def test_u3_a_lookup_beyond_its_deadline_is_a_dns_error() -> None:
 
 
 async def test_u3_an_address_that_changes_every_time_is_looked_up_again_when_it_fails(up: FaultUpstream) -> None:
-    dead = closed_port()
+    dead = free_port()
     answers = iter([[v4(dead)], [v4(up.port)], [v4(dead)], [v4(up.port)]])
     native = NativeTransport(resolver=ThreadResolver(lookup=lambda host, port: next(answers)), keepalive=0)
     with pytest.raises(UpstreamError) as caught:
@@ -173,7 +174,7 @@ async def test_the_failure_of_an_abandoned_lookup_is_not_logged() -> None:
 
 
 async def test_an_address_that_refuses_is_skipped(up: FaultUpstream) -> None:
-    native = NativeTransport(resolver=Fixed(many=[v4(closed_port()), v4(closed_port()), v4(up.port)]))
+    native = NativeTransport(resolver=Fixed(many=[v4(free_port()), v4(free_port()), v4(up.port)]))
     assert await call(native, "many", 80) == 200
     await native.aclose()
 
@@ -186,7 +187,7 @@ async def test_an_address_that_does_not_respond_is_overtaken(up: FaultUpstream) 
 
 
 async def test_when_every_address_fails_the_last_error_is_raised_and_the_cache_cleared() -> None:
-    resolver = Fixed(many=[v4(closed_port()), v4(closed_port())])
+    resolver = Fixed(many=[v4(free_port()), v4(free_port())])
     native = NativeTransport(resolver=resolver)
     with pytest.raises(UpstreamError) as caught:
         await call(native, "many", 80)

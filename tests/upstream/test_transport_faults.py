@@ -10,12 +10,13 @@ import time
 import pytest
 from msgspec import structs
 
+from benchmarks.ports import free_port
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin, Response, Transport, UpstreamError
 from tests.faults.behaviours import JSON, SSE, Step, chunked, sse
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
-from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, canned, closed_port, drip, full_backlog, play
+from tests.faults.upstream_server import FIN, HANG, RST, Exchange, FaultUpstream, canned, drip, full_backlog, play
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 LIMIT = 1 << 20
@@ -45,7 +46,7 @@ async def fail_to_read(response: Response) -> tuple[bytes, UpstreamError]:
 
 
 async def test_u1_a_closed_port_is_refused_at_once(transport: Transport) -> None:
-    error = await fail_to_send(transport, Origin("http", "127.0.0.1", closed_port()))
+    error = await fail_to_send(transport, Origin("http", "127.0.0.1", free_port()))
     assert error.kind == "connect"
 
 
