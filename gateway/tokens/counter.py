@@ -2,8 +2,8 @@
 
 Short texts are counted on the event loop, by `QuickCount`: opening its vocabularies takes 3 ms and a few megabytes. Long texts, and
 those that need many steps, are counted by the tokenizer process, whose library is several times as fast but takes 64 MB and half
-a second to load; the process starts when it is first needed. Callers send the whole history with every turn, so the counts of
-texts are cached: the key of a long text is a digest, and the key of a short text is the text itself.
+a second to load; the process starts when it is first needed. The counts of texts are cached (`gateway.tokens.count_cache`), so a
+long conversation with a short new turn is counted on the event loop.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from hashlib import blake2b
-from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from gateway.tokens import ids as token_ids
+from gateway.tokens.count_cache import CountCache
 from gateway.tokens.encodings import CountTexts, count_bytes, load_tokenizer
 from gateway.tokens.messages import (
     COUNTED_BESIDE,
@@ -42,14 +41,7 @@ from providers.base import Body
 from providers.media.table import UNKNOWN, MediaRules
 
 MAX_INLINE_BYTES = 16 << 10
-"""Maximum size of texts that are counted on the event loop. Measured time: 1.5 ms if all words are known."""
-MAX_CACHED_COUNTS = 20_000
-"""Maximum number of cached counts of one tokenizer."""
-DROPPED_SHARE = 16
-"""If there are too many counts, the oldest are dropped: one in this many."""
-DIGEST_BYTES = 16
-MIN_DIGESTED_CHARS = 32
-"""Minimum length of texts whose counts are cached by a digest; shorter texts are themselves the keys."""
+"""Maximum size of new texts that are counted on the event loop. Measured time: 1.5 ms if all words are known."""
 
 T = TypeVar("T")
 
@@ -107,9 +99,8 @@ class TokenCounter:
         """For each tokenizer name, the tokenizer that replaces an unusable one (else None), and the function that counts."""
         self._remote: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
         """The same for the tokenizer process."""
-        self._cached: dict[str, dict[str | bytes, int]] = {}
-        """For each tokenizer name, the counts of texts: of short ones by the text, of others by its digest."""
-        self._lock = threading.Lock()
+        self._cached: dict[str, CountCache] = {}
+        """For each tokenizer name, the counts of texts."""
         self._thread = _Thread()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -139,25 +130,27 @@ class TokenCounter:
         """Count the tokens of a chat body, in a thread if the event loop cannot do it quickly. `rules` count images, audio and files."""
         if self.is_quick(body, tokenizer):
             with suppress(SlowTextError):
-                return self.count_now(body, tokenizer, rules)
+                return self.count_now(body, tokenizer, rules, MAX_INLINE_BYTES)
         return await self._in_thread(lambda: self.count_now(body, tokenizer, rules))
 
     def is_quick(self, body: Body, tokenizer: Tokenizer) -> bool:
         """Return whether a count of a chat body on the event loop is worth a try."""
-        return self.is_loaded(tokenizer) and is_short(body, MAX_INLINE_BYTES)
+        return self.is_loaded(tokenizer) and is_short(body, MAX_INLINE_BYTES, self._cache(tokenizer).lengths)
 
-    def count_now(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> TokenCount:
-        """Count the tokens of a chat body in this thread. Raise SlowTextError if that takes too long for the event loop."""
+    def count_now(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN, most: int | None = None) -> TokenCount:
+        """Count the tokens of a chat body in this thread. Raise SlowTextError if that takes too long for the event loop, or if more than
+        `most` characters have not been counted before.
+        """
         tokenizer, batch = self._use(tokenizer)
         parts = [read_message(message, rules) for message in messages_of(body)]
-        beside = [(body.raw(name) or b"").decode(errors="replace") for name in COUNTED_FIELDS if body.get(name)]
+        beside: list[str | bytes] = [body.raw(name) or b"" for name in COUNTED_FIELDS if body.get(name)]
         plain = not beside and all(part.plain for part in parts)
         overhead = REPLY_TOKENS
         if prompt := body.get("system_prompt"):
             beside.append(prompt)
             overhead += TOKENS_PER_MESSAGE + 1
         texts = [text for part in parts for text in part.texts]
-        counts = self._counts([*texts, *beside], tokenizer, batch)
+        counts = self._cache(tokenizer).counts([*texts, *beside], batch, most)
         return TokenCount(
             messages=_by_message(parts, counts, tokenizer.factor),
             overhead=overhead + sum(counts[len(texts) :]),
@@ -166,14 +159,14 @@ class TokenCounter:
             tokenizer=tokenizer.label(),
         )
 
-    def plain_total(self, body: Body, tokenizer: Tokenizer) -> int | None:
+    def plain_total(self, body: Body, tokenizer: Tokenizer, most: int | None = None) -> int | None:
         """Return the total of `count_now` for a chat body of plain text, the most common kind, in fewer steps. Return None for others."""
         messages = body.plain_messages()
         if messages is None or body.has_any(COUNTED_BESIDE):
             return None
         texts = [message.content for message in messages]
         tokenizer, batch = self._use(tokenizer)
-        counts = self._counts(texts, tokenizer, batch)
+        counts = self._cache(tokenizer).counts(texts, batch, most)
         return math.ceil((sum(counts) + PLAIN_MESSAGE_TOKENS * len(texts) + REPLY_TOKENS) * tokenizer.factor)
 
     def count_texts(self, texts: list[str], tokenizer: Tokenizer) -> list[int]:
@@ -183,26 +176,11 @@ class TokenCounter:
         """
         return self._use(tokenizer)[1](texts)
 
-    def _counts(self, texts: list[str], tokenizer: Tokenizer, batch: CountTexts) -> list[int]:
-        """Return the tokens of each text. Uncached texts are counted in one batch."""
-        cached = self._cached.get(tokenizer.name)
-        if cached is None:
-            cached = self._cached[tokenizer.name] = {}
-        keys = [
-            text if len(text) < MIN_DIGESTED_CHARS else blake2b(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
-            for text in texts
-        ]
-        counts: list[Any] = list(map(cached.get, keys))
-        if None in counts:
-            new = [index for index, count in enumerate(counts) if count is None]
-            found = batch([texts[index] for index in new])
-            with self._lock:
-                for index, count in zip(new, found, strict=True):
-                    counts[index] = cached[keys[index]] = count
-                if len(cached) > MAX_CACHED_COUNTS:  # drop many at once: a search for the oldest entry passes the gaps of dropped ones
-                    for key in list(islice(cached, len(cached) - MAX_CACHED_COUNTS + MAX_CACHED_COUNTS // DROPPED_SHARE)):
-                        del cached[key]
-        return counts
+    def _cache(self, tokenizer: Tokenizer) -> CountCache:
+        cache = self._cached.get(tokenizer.name)
+        if cache is None:
+            cache = self._cached.setdefault(tokenizer.name, CountCache())
+        return cache
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
         """Return a usable tokenizer and its function, which calls the tokenizer process if this process cannot count the texts."""

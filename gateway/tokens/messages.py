@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -83,14 +84,22 @@ def read_message(message: Any, rules: MediaRules) -> MessageParts:
     return found
 
 
-def is_short(body: Body, most: int) -> bool:
-    """Return whether the texts of a chat body have at most `most` characters, so counting them takes little time."""
-    size = sum(len(body.raw(name) or b"") for name in COUNTED_BESIDE if name in body)
-    for length in _lengths(messages_of(body)):
-        size += length
-        if size > most:
-            return False
-    return size <= most
+def is_short(body: Body, most: int, known: Container[int] = ()) -> bool:
+    """Return whether the texts of a chat body have at most `most` characters, so counting them takes little time.
+
+    Texts whose length is in `known` do not count.
+    """
+    size = 0
+    for length in chain(_lengths_beside(body), _lengths(messages_of(body))):
+        if length not in known:
+            size += length
+            if size > most:
+                return False
+    return True
+
+
+def _lengths_beside(body: Body) -> list[int]:
+    return [len(body.raw(name) or b"") for name in COUNTED_BESIDE if name in body]
 
 
 def _lengths(messages: Iterable[Any]) -> Iterator[int]:

@@ -102,7 +102,7 @@ class PromptCounts:
         try:
             if self._size > MAX_INLINE_BYTES and not (self._operation == "chat" and self._counter.is_quick(self._body, tokenizer)):
                 return None
-            count = self._counts[target.kind.type, target.model] = self._count(target, tokenizer)
+            count = self._counts[target.kind.type, target.model] = self._count(target, tokenizer, MAX_INLINE_BYTES)
         except SlowTextError:
             self._is_slow = True
             return None
@@ -110,15 +110,15 @@ class PromptCounts:
             return None
         return count
 
-    def _count(self, target: Target, tokenizer: Tokenizer) -> int:
+    def _count(self, target: Target, tokenizer: Tokenizer, most: int | None = None) -> int:
         if self._operation == "rerank":
             return count_ranked(self._body, target, self._counter)
         if (field := _INPUT_FIELDS.get(self._operation)) is not None:
             return count_inputs(self._body, target, field, self._counter)
-        plain = self._counter.plain_total(self._body, tokenizer)
+        plain = self._counter.plain_total(self._body, tokenizer, most)
         if plain is not None:
             return plain
-        return self._counter.count_now(self._body, tokenizer, media_rules(target.kind.type, target.model)).total()
+        return self._counter.count_now(self._body, tokenizer, media_rules(target.kind.type, target.model), most).total()
 
     def _by_size(self, target: Target, bytes_per_token: int) -> int:
         """Estimate the tokens of texts by their size, and count those of images, audio and files. For a short chat, use the whole size."""

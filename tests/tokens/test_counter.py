@@ -226,9 +226,9 @@ async def test_without_the_package_two_bytes_count_as_a_token() -> None:
 
 
 def test_the_cache_of_counts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.tokens.counter.MAX_CACHED_COUNTS", 32)
+    monkeypatch.setattr("gateway.tokens.count_cache.MAX_CACHED_COUNTS", 32)
     counter = TokenCounter(lambda tokenizer: words)
     for turn in range(5):
         counter.count_now(body([{"role": "user", "content": f"{turn} {index} " + "long " * 8} for index in range(8)]), EXACT)
     (cached,) = counter._cached.values()
-    assert len(cached) == 30, "the oldest 1/16 is dropped, in addition to those beyond the limit"
+    assert len(cached._counts) == 30, "the oldest 1/16 is dropped, in addition to those beyond the limit"

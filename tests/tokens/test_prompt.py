@@ -78,6 +78,32 @@ async def test_a_long_prompt_is_counted_in_a_thread_once_for_each_way_to_count()
     assert words.sizes == [(False, len(LONG))], "the count of the text is cached"
 
 
+async def test_the_next_turn_of_a_long_conversation_is_counted_at_once() -> None:
+    words, counter = await loaded()
+    tools = [{"type": "function", "function": {"name": "f", "description": LONG[:-1], "parameters": {}}}]
+    first = prompt(counter, **chat(text(LONG)), tools=tools)
+    assert first.known(GPT) is None
+    await first.count([GPT])
+    words.sizes.clear()
+    messages = [("user", LONG), ("assistant", "one"), ("user", "two three")]
+    turn = prompt(counter, messages=[{"role": role, "content": content} for role, content in messages], tools=tools)
+    counted = turn.known(GPT)
+    assert counted == first.known(GPT) + 5 + 6  # type: ignore[operator]
+    assert words.sizes == [(True, len("one") + len("two three"))]
+
+
+async def test_a_new_text_of_a_known_length_is_counted_in_a_thread() -> None:
+    words, counter = await loaded()
+    await prompt(counter, **chat(text(LONG))).count([GPT])
+    words.sizes.clear()
+    other = prompt(counter, **chat(text(LONG.upper())))
+    assert other.known(GPT) is None
+    assert words.sizes == []
+    await other.count([GPT])
+    assert other.known(GPT) == MAX_INLINE_BYTES + 7
+    assert words.sizes == [(False, len(LONG))]
+
+
 async def test_images_are_counted_as_each_target_does_without_a_thread() -> None:
     words, counter = await loaded()
     counts = prompt(counter, **chat(text("what?"), image_part(4032, 3024, 500_000)))
