@@ -22,7 +22,7 @@ SHARED = frozenset(
     | {"finish_reasons", "limit_failures", "media", "message_tables", "model_list", "native_history", "plain_usage", "plugins"}
     | {"request_failures", "rerank_answers", "rerank_table", "responses_wire", "rules", "schema_dialects"}
     | {"service_tiers", "stream_choices", "streams", "table", "times", "token_usage", "tokenizer_apis", "tool_calls"}
-    | {"usage", "vectors"}
+    | {"usage", "value_hash", "vectors"}
 )
 """Modules of this package that are not providers. Every other module defines a provider: a constant with its name in capitals."""
 

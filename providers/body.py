@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
+
+from providers.value_hash import value_hash
 
 MAX_PLAIN_BYTES = 16 << 10
 """Maximum size of a list of messages whose texts are decoded at once. Longer lists keep their bytes, which take less memory."""
@@ -22,6 +24,8 @@ class PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _NULL = msgspec.Raw(b"null")
+_FILLED = frozenset(opening + following for opening in (b"[", b"{") for following in (b"{", b"[", b'"'))
+"""The first two bytes of lists and objects that are not empty. Others may be, because white space may follow the first byte."""
 _NOT_READ: list[PlainMessage] = []
 """In place of the plain messages of a body whose messages have not been read."""
 _decode_plain = msgspec.json.Decoder(list[PlainMessage]).decode
@@ -37,7 +41,7 @@ class Body:
     the others, in the original order. Values are decoded on demand and cached.
     """
 
-    __slots__ = ("_has_large", "_is_partial", "_plain", "_raw", "_source", "_values", "headers", "places")
+    __slots__ = ("_has_large", "_hashes", "_is_partial", "_plain", "_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
         """Parse `source`. Raise msgspec.DecodeError if the source is not JSON, and ValidationError if it is not a JSON object."""
@@ -49,6 +53,8 @@ class Body:
         self._is_partial = False
         """Whether large values have been dropped."""
         self._plain: list[PlainMessage] | None = _NOT_READ
+        self._hashes: dict[str, tuple[msgspec.Raw, int | bytes]] | None = None
+        """Values and their hashes, by key."""
         self.headers: dict[str, str] = {}
         """Values that rules moved out of the body, by header name (lower case)."""
         self.places: Sequence[Any] | None = None
@@ -60,7 +66,7 @@ class Body:
         body = cls.__new__(cls)
         body._source, body._raw, body._values = None, fields, {}
         body._has_large = body._is_partial = False
-        body._plain, body.headers, body.places = _NOT_READ, {}, None
+        body._plain, body._hashes, body.headers, body.places = _NOT_READ, None, {}, None
         return body
 
     def __contains__(self, name: str) -> bool:
@@ -97,6 +103,38 @@ class Body:
             self._has_large = True
         value = values[name] = _decode_any(raw)
         return value
+
+    def is_true(self, name: str) -> bool:
+        """Return whether the value is present and neither null, false, 0 nor empty. A large list or object is not decoded for that."""
+        raw = self._raw.get(name)
+        if type(raw) is msgspec.Raw and len(raw) > MAX_SMALL_BYTES and name not in self._values and bytes(memoryview(raw)[:2]) in _FILLED:
+            return True
+        return bool(self.get(name))
+
+    def key_of(self, names: Iterable[str]) -> tuple[int | bytes | None, ...] | None:
+        """Return a key of the values of these fields, the same for the same bytes. Return None if a value has changed or none is large."""
+        key: list[int | bytes | None] = []
+        has_large = False
+        for name in names:
+            raw = self._raw.get(name)
+            if raw is None:
+                key.append(None)
+            elif type(raw) is not msgspec.Raw:
+                return None
+            elif len(raw) > MAX_SMALL_BYTES:
+                has_large = True
+                key.append(self._hash_of(name, raw))
+            else:
+                key.append(bytes(raw))
+        return tuple(key) if has_large else None
+
+    def _hash_of(self, name: str, raw: msgspec.Raw) -> int | bytes:
+        if self._hashes is None:
+            self._hashes = {}
+        known = self._hashes.get(name)
+        if known is None or known[0] is not raw:
+            known = self._hashes[name] = raw, value_hash(bytes(raw))
+        return known[1]
 
     def raw(self, name: str) -> bytes | None:
         """Return the value's JSON bytes, or None if the key is absent."""
@@ -160,6 +198,7 @@ class Body:
         body._has_large = self._has_large
         body._is_partial = self._is_partial
         body._plain = self._plain
+        body._hashes = self._hashes
         body.headers = self.headers.copy()
         body.places = self.places
         return body

@@ -108,7 +108,7 @@ class ToolsWithoutReasoning(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Set the effort to `none`, or refuse the tools if the model always reasons. Replacing an effort set by the caller is lossy."""
         effort = work.body.get("reasoning_effort")
-        if not work.body.get(self.param) or effort == "none" or (effort is None and not self.default_on):
+        if not work.body.is_true(self.param) or effort == "none" or (effort is None and not self.default_on):
             return
         if not self.can_stop:
             why = "this model always reasons, and therefore accepts no tools in chat completions"
@@ -224,7 +224,7 @@ CHAT_ONLY = ("search-preview", "search-api", "audio", "o1-mini")
 
 def needs_responses(model: str, body: Body) -> bool:
     """Return whether the model of a call rejects the call's tools in chat completions because it reasons."""
-    if not rejects_tools(model) or not (body.get("tools") or body.get("functions")):
+    if not rejects_tools(model) or not (body.is_true("tools") or body.is_true("functions")):
         return False
     family, effort = family_of(model), body.get("reasoning_effort")
     return effort != "none" and (effort is not None or family is None or family.default_on)

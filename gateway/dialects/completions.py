@@ -14,7 +14,8 @@ import msgspec
 
 from gateway.dialects.described import described
 from gateway.dialects.embeddings import check_inputs, schema_of_inputs
-from gateway.dialects.parameters import CHECKS, MAX_LOGPROBS, MAX_TOKENS, check_fields, integer
+from gateway.dialects.field_checks import check_fields
+from gateway.dialects.parameters import CHECKS, MAX_LOGPROBS, MAX_TOKENS, integer
 from gateway.errors import refuse
 from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import Body, Operation, StreamDecoder

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.dialects.described import Schema, described
-from gateway.dialects.parameters import CHECKS, check_fields, integer
+from gateway.dialects.field_checks import check_fields
+from gateway.dialects.parameters import CHECKS, integer
 from gateway.errors import refuse
 from providers.base import Body
 

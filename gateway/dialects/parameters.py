@@ -1,17 +1,17 @@
-"""Checks of a caller's parameters before a provider is known: types, ranges and forbidden fields.
+"""Checks of a caller's parameters before a provider is known: types and ranges.
 
 Each provider's rules (providers.rules) check for parameters that the provider does not support.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from gateway.dialects import shapes
 from gateway.dialects.described import Check, Schema, described
+from gateway.dialects.field_checks import check_fields
 from gateway.dialects.messages import check_messages
 from gateway.errors import refuse, unreadable
 from providers.base import Body
@@ -24,13 +24,6 @@ MAX_LOGPROBS = 20
 MAX_TOKENS = 2**31 - 1
 MAX_NUMBER = 2**53
 """A bound for all numbers. Each provider's own range is one of its rules."""
-
-FORBIDDEN_FIELDS = frozenset({
-    "api_base", "base_url", "api_key", "api_type", "api_version", "extra_headers", "extra_query", "headers", "timeout",
-    "user_config", "chat_template", "chat_template_file", "template", "proxy", "proxies", "credential", "credentials",
-    "command", "module", "plugin_path", "file", "callback", "callback_url", "webhook_url",
-})  # fmt: skip
-"""Fields for addresses, credentials, commands, templates and files, which only the configuration may set."""
 
 _CONTROL = frozenset(map(chr, range(32))) - {"\t"} | {"\x7f"}
 _LINE: Schema = {"type": "string", "pattern": r"^[^\x00-\x08\x0a-\x1f\x7f]*$"}
@@ -287,23 +280,6 @@ def check_parameters(body: Body) -> None:
         if body.get("top_logprobs") and not body.get("logprobs"):
             raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
         _check_bounds_of_output(body)
-
-
-def check_fields(body: Body, checks: Mapping[str, Check]) -> None:
-    """Check the fields of a body. Raise BadRequest for the first invalid or forbidden one."""
-    for name in body:
-        check = checks.get(name)
-        if check is not None:
-            try:
-                value = body.get(name)
-            except msgspec.DecodeError as error:
-                raise refuse(name, f"'{name}' contains a value that cannot be decoded: {error}.") from None
-            if value is not None:
-                check(name, value)
-        elif name in FORBIDDEN_FIELDS:
-            raise refuse(
-                name, f"'{name}' can only be set in the configuration, not in a request.", "unsupported_parameter"
-            )
 
 
 def _check_bounds_of_output(body: Body) -> None:

@@ -13,7 +13,8 @@ import msgspec
 
 from gateway.dialects.described import described
 from gateway.dialects.dialect import request_id_of
-from gateway.dialects.parameters import CHECKS, MAX_TOKENS, check_fields, integer
+from gateway.dialects.field_checks import check_fields
+from gateway.dialects.parameters import CHECKS, MAX_TOKENS, integer
 from gateway.errors import BadRequest, Headers, refuse
 from providers.base import Adjustment, Body, Target
 from providers.rules.rerank import document_text, ranked_fields

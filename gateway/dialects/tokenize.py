@@ -7,7 +7,8 @@ from typing import Any
 from gateway.dialects.described import Schema
 from gateway.dialects.dialect import PlainDialect
 from gateway.dialects.embeddings import MAX_TOKEN_ID
-from gateway.dialects.parameters import CHECKS, check_fields, check_parameters
+from gateway.dialects.field_checks import check_fields
+from gateway.dialects.parameters import CHECKS, check_parameters
 from gateway.errors import refuse
 from providers.base import Body
 from providers.tokenizer_apis import Asked

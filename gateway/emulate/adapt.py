@@ -9,7 +9,7 @@ import msgspec
 
 import providers
 from gateway.emulate import completions, json_mode, logits
-from gateway.emulate.tool_calls import ToolCalls, functions_of, read_tool_calls
+from gateway.emulate.tool_calls import FUNCTION_FIELDS, ToolCalls, functions_of, read_tool_calls
 from providers.base import Adjustment, Body, Operation, Options, Refusal, Target
 from providers.rules.fan_out import seeds_sent
 
@@ -46,7 +46,7 @@ def adapt_body(
         offering = ", ".join(name for name in providers.types() if operation in providers.get(name).operations)
         raise Refusal(f"{target.name} does not offer {operation}. These provider types do: {offering}.", None, "unsupported_operation")
     options = Options(strict, stream, operation)
-    functions = functions_of(body) if operation == "chat" else []
+    source = body.copy() if operation == "chat" and body.has_any(FUNCTION_FIELDS) else None
     body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)
     for adjustment in adjustments:
         if adjustment.param == "n" and adjustment.action in ONE_BY_ONE and (seeds := seeds_sent(body, int(adjustment.from_))) is not None:
@@ -54,5 +54,5 @@ def adapt_body(
             break
     if notes:
         adjustments = [*notes, *adjustments]
-    tool_calls = read_tool_calls(options, functions) if options.memo else None
+    tool_calls = read_tool_calls(options, functions_of(source)) if options.memo else None
     return AdaptedBody(body, options, adjustments, json_validator=validator, tool_calls=tool_calls)

@@ -90,12 +90,12 @@ class ToolCalls(msgspec.Struct, frozen=True):
         return {**{name: value for name, value in call.items() if name != "function"}, "type": "custom", "custom": custom}
 
 
-_FIELDS = frozenset({"tools", "functions"})
+FUNCTION_FIELDS = frozenset({"tools", "functions"})
 
 
-def functions_of(body: Body) -> list[dict[str, Any]]:
+def functions_of(body: Body | None) -> list[dict[str, Any]]:
     """Return the functions of a request, the legacy ones included."""
-    if not body.has_any(_FIELDS):
+    if body is None:
         return []
     tools, functions = body.get("tools"), body.get("functions")
     return [*(tool.get("function") or {} for tool in tools or ()), *(functions or ())]

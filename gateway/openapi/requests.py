@@ -8,10 +8,11 @@ from gateway.dialects import completions, embeddings, rerank
 from gateway.dialects.cohere_api.embed_request import TYPES as EMBEDDING_TYPES
 from gateway.dialects.cohere_api.request import NAMES
 from gateway.dialects.described import Check, Schema, nullable, schema_of
+from gateway.dialects.field_checks import FORBIDDEN_FIELDS
 from gateway.dialects.messages import MAX_MESSAGES, MESSAGES
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
 from gateway.dialects.messages_api.tools import CHOICES
-from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS
+from gateway.dialects.parameters import CHECKS, MAX_STOP_STRINGS
 from gateway.dialects.responses_api.request import INCLUDABLE, INSTEAD, NEVER, NOT_SUPPORTED, READERS
 from gateway.dialects.tokenize import SWITCHES, TEXT_FIELDS, TOKENS
 from gateway.emulate.logits import MAX_TOP_K, MAX_VOCABULARY

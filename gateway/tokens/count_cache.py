@@ -1,37 +1,25 @@
 """The counts of texts by one tokenizer. Callers send the whole history and the same tools with every turn of a conversation.
 
-The key of a short text is the text itself. The key of another is its hash, for which Python uses SipHash with a secret of 64 bits, drawn
-at the start of the process: the probability that a text has the hash of one of 20,000 others is 10^-15. It takes a twentieth of
-the time of BLAKE2, which is the key if an operator has switched this secret off (PYTHONHASHSEED=0).
+The key of a short text is the text itself, and that of another its hash.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Container, Sequence
-from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
 from gateway.tokens.encodings import CountTexts
 from gateway.tokens.pieces import SlowTextError
+from providers.value_hash import value_hash
 
 MAX_CACHED_COUNTS = 20_000
 """Maximum number of cached counts of one tokenizer."""
 DROPPED_SHARE = 16
 """If there are too many counts, the oldest are dropped: one in this many."""
-DIGEST_BYTES = 16
 MIN_HASHED_CHARS = 32
 """Minimum length of texts whose key is a hash."""
-
-
-def _digest(text: str | bytes) -> int | bytes:
-    source = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    return blake2b(source, digest_size=DIGEST_BYTES).digest()
-
-
-_key = hash if sys.flags.hash_randomization else _digest
 
 
 class CountCache:
@@ -54,7 +42,7 @@ class CountCache:
 
         Raise SlowTextError if those have more than `most` characters.
         """
-        keys = [text if len(text) < MIN_HASHED_CHARS else _key(text) for text in texts]
+        keys = [text if len(text) < MIN_HASHED_CHARS else value_hash(text) for text in texts]
         counts: list[Any] = list(map(self._counts.get, keys))
         if None in counts:
             new = [index for index, known in enumerate(counts) if known is None]

@@ -143,7 +143,7 @@ class TokenCounter:
         """
         tokenizer, batch = self._use(tokenizer)
         parts = [read_message(message, rules) for message in messages_of(body)]
-        beside: list[str | bytes] = [body.raw(name) or b"" for name in COUNTED_FIELDS if body.get(name)]
+        beside: list[str | bytes] = [body.raw(name) or b"" for name in COUNTED_FIELDS if body.is_true(name)]
         plain = not beside and all(part.plain for part in parts)
         overhead = REPLY_TOKENS
         if prompt := body.get("system_prompt"):

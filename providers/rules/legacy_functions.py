@@ -115,7 +115,7 @@ class ChoiceWithoutTools(_Always, frozen=True):
 
     def apply(self, work: Work) -> None:
         for name, tools in (("tool_choice", "tools"), ("function_call", "functions")):
-            if name not in work.body or work.body.get(tools):
+            if name not in work.body or work.body.is_true(tools):
                 continue
             if work.body.get(name) in (None, "auto", "none"):
                 work.report(name, "drop", why=NO_TOOLS)

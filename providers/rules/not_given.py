@@ -34,7 +34,7 @@ class NullTools(_NotGiven, frozen=True):
     def apply(self, work: Work) -> None:
         """Leave out the fields that are null or empty."""
         for name in self.params:
-            if name in work.body and (work.body.raw(name) == b"null" or work.body.get(name) == []):
+            if name in work.body and not work.body.is_true(name) and work.body.get(name) in (None, []):
                 work.body.pop(name)
                 work.report(name, "drop", why="neutral value")
 
@@ -54,7 +54,7 @@ class ParallelWithoutTools(_NotGiven, frozen=True):
     def apply(self, work: Work) -> None:
         """Leave out the parameter if there are no tools."""
         body = work.body
-        if self.param in body and not body.get("tools") and not (self.counts_functions and body.get("functions")):
+        if self.param in body and not body.is_true("tools") and not (self.counts_functions and body.is_true("functions")):
             body.pop(self.param)
             work.report(self.param, "drop", why=NO_TOOLS)
 

@@ -132,6 +132,12 @@ class Rule(msgspec.Struct, frozen=True):
     defines: ClassVar[bool] = True
     """Whether this rule makes its parameters known. If not, they are unknown unless another rule does."""
 
+    repeats: ClassVar[bool] = False
+    """Whether the rule depends only on the values of its parameters, which callers send again and again, such as the tools of an agent.
+
+    If it has had no effect on large values, it is not applied to the same values again.
+    """
+
     @property
     def params(self) -> tuple[str, ...]:
         """The parameters that trigger this rule."""
@@ -190,6 +196,8 @@ class ForModels(msgspec.Struct, frozen=True):
 
 
 _PASSES: tuple[int, ...] = ()
+MAX_UNAFFECTED = 4_096
+"""Maximum number of values on which rules have no effect that are remembered for each model. An entry takes some 200 bytes."""
 MAX_PLANS, MAX_PLANNED_CHARS = 500, 500
 """Maximum number of parameter sets whose rules are cached for each model, and maximum length of the names of a set."""
 
@@ -219,6 +227,8 @@ class CompiledRules:
         self._table = table
         self._plans: dict[tuple[str | bool, ...], tuple[tuple[str, ...], tuple[Rule, ...]]] = {}
         """The results of `_plan` by the names of the parameters and whether the answer is a stream."""
+        self._unaffected: set[tuple[object, ...]] = set()
+        """The rules with `repeats` and the keys of values on which they have no effect."""
         self._always = tuple(always)
         self._streams = tuple(streams)
 
@@ -237,8 +247,23 @@ class CompiledRules:
         for name in unknown:
             drop_unlisted(work, name)
         for rule in due:
-            rule.apply(work)
+            if rule.repeats and (key := body.key_of(rule.params)) is not None:
+                self._apply_once(rule, work, key)
+            else:
+                rule.apply(work)
         return work.adjustments
+
+    def _apply_once(self, rule: Rule, work: Work, key: tuple[object, ...]) -> None:
+        """Apply a rule, unless it has had no effect on the same values."""
+        known = (id(rule), *key)
+        if known in self._unaffected:
+            return
+        reported, memo = len(work.adjustments), dict(work.options.memo)
+        rule.apply(work)
+        if len(work.adjustments) == reported and work.options.memo == memo and work.body.key_of(rule.params) == key:
+            if len(self._unaffected) >= MAX_UNAFFECTED:
+                self._unaffected.clear()
+            self._unaffected.add(known)
 
     def _plan(self, names: Collection[str], *, stream: bool) -> tuple[tuple[str, ...], tuple[Rule, ...]]:
         """For a body with these parameters, return those that are dropped because they have no rule, and the rules that apply."""

@@ -6,19 +6,19 @@ answer against the caller's own schema. The dialects are in `providers.schema_di
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
+from typing import Any, ClassVar
 
 from providers.rules.rule import Rule, Work
 from providers.rules.schema_dialect import Dialect, NotExpressibleError, Simplifier, is_object_schema
 from providers.rules.schema_unions import merged_schema
+from providers.value_hash import value_hash
 
 CHECKED_ARGUMENTS = "checked arguments"
 """Key of `Options.memo`: the names of the strict functions whose arguments the gateway checks."""
 
 
 MAX_REMEMBERED = 1_000
-_in_dialect: set[tuple[str, bytes]] = set()
+_in_dialect: set[tuple[str, int | bytes]] = set()
 """Hashes of tool lists that need no change: agents send the same tools with every call; a check takes milliseconds."""
 
 
@@ -75,6 +75,7 @@ class StrictTools(Rule, frozen=True):
 
     param: str = "tools"
     dialect: Dialect = Dialect(source="")
+    repeats: ClassVar[bool] = True
 
     @property
     def replaces(self) -> tuple[str, ...]:
@@ -86,7 +87,7 @@ class StrictTools(Rule, frozen=True):
         raw = work.body.raw(self.param) or b""
         if not tools or not (self.dialect.always or b'"strict"' in raw):
             return
-        key = (self.dialect.source, hashlib.blake2b(raw, digest_size=16).digest())
+        key = (self.dialect.source, value_hash(raw))
         if key in _in_dialect:
             return
         reported = len(work.adjustments)

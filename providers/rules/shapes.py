@@ -88,6 +88,7 @@ class Tools(Rule, frozen=True):
 
     limit: int | None = None
     functions_only: bool = True
+    repeats: ClassVar[bool] = True
 
     def apply(self, work: Work) -> None:
         """Refuse tools that cannot be sent. Tools are never dropped silently."""
@@ -118,7 +119,7 @@ class ToolChoice(Rule, frozen=True):
         if self.param not in work.body:
             return
         value = work.body.get(self.param)
-        if not work.body.get("tools"):
+        if not work.body.is_true("tools"):
             if value is None or value == "none":
                 work.body.pop(self.param)
                 work.report(self.param, "drop", why="neutral value")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from providers.rules.custom_tools import tools_as_functions
 from providers.rules.message_fields import NEUTRAL, NO_FIELD
@@ -20,6 +20,7 @@ class ToolPass(Rule, frozen=True):
 
     param: str = "tools"
     row: MessageRow = MessageRow(source="")
+    repeats: ClassVar[bool] = True
 
     @property
     def params(self) -> tuple[str, ...]:

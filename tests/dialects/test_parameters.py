@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS, MAX_TOOLS, check_parameters, read_model
+from gateway.dialects.field_checks import FORBIDDEN_FIELDS
+from gateway.dialects.parameters import CHECKS, MAX_STOP_STRINGS, MAX_TOOLS, check_parameters, read_model
 from gateway.errors import BadRequest
 from providers.base import Body
 from tests.support.each import each

@@ -9,8 +9,8 @@ import jsonschema_rs
 import pytest
 
 from gateway.dialects.dialect import Dialect
+from gateway.dialects.field_checks import FORBIDDEN_FIELDS
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
-from gateway.dialects.parameters import FORBIDDEN_FIELDS
 from gateway.dialects.responses_api.request import ECHOED, INSTEAD, NOT_SUPPORTED, READERS
 from gateway.dialects.table import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RERANK, RESPONSES
 from gateway.dialects.tokenize import DETOKENIZE, TOKENIZE

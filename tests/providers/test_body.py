@@ -108,3 +108,37 @@ def test_a_body_without_its_large_values_keeps_the_others_and_is_never_encoded()
     for each in (body, body.copy()):
         with pytest.raises(RuntimeError):
             each.encode()
+
+
+@settings(max_examples=examples(200))
+@given(
+    st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=3), st.dictionaries(NAMES, VALUES, max_size=2)),
+    st.sampled_from([None, 1, 400]),
+    st.sampled_from(["", "x" * MAX_SMALL_BYTES]),
+)
+def test_whether_a_value_is_true_does_not_depend_on_its_size_and_its_spaces(value: Any, indent: int | None, padding: str) -> None:
+    padded = [*value, padding] if isinstance(value, list) and padding else value
+    body = Body(json.dumps({"a": padded}, indent=indent).encode())
+    assert body.is_true("a") is bool(padded)
+    assert body.is_true("b") is False
+    body.set("a", [])
+    assert body.is_true("a") is False
+
+
+def test_the_key_of_large_values_is_that_of_their_bytes() -> None:
+    large, small = json.dumps([1] * MAX_SMALL_BYTES).encode(), b"[1]"
+    body = Body(b'{"a": %b, "b": %b}' % (large, small))
+    key = body.key_of(("a", "b", "c"))
+    assert key is not None
+    assert key == Body(b'{"b": %b, "a": %b}' % (small, large)).key_of(("a", "b", "c"))
+    assert key != Body(b'{"a": %b, "b": [2]}' % large).key_of(("a", "b", "c"))
+    assert key != Body(b'{"a": %b, "b": [1]}' % large.replace(b"1]", b"2]")).key_of(("a", "b", "c"))
+    assert key != body.key_of(("b", "a", "c"))
+    assert key == body.copy().key_of(("a", "b", "c"))
+    assert body.key_of(("b", "c")) is None, "small values are not worth a key"
+    body.set("b", [2])
+    assert body.key_of(("a", "b")) is None
+    body.set("b", None)
+    body.rename("a", "d")
+    assert body.key_of(("d",)) == key[:1]
+    assert body.key_of(("a",)) is None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.tokens import count_cache
 from gateway.tokens.count_cache import MIN_HASHED_CHARS, CountCache
 from gateway.tokens.pieces import SlowTextError
+from providers.value_hash import value_hash
 from tests.support.each import each
 
 LONG = "x" * MIN_HASHED_CHARS
@@ -40,15 +41,19 @@ def test_counts_are_those_of_the_tokenizer(calls: list[list[str | bytes]]) -> No
 @each("seed", ["0", "1", "random"])
 def test_texts_with_the_same_beginning_or_length_differ_with_every_hash_of_python(seed: str) -> None:
     program = (
-        "from gateway.tokens.count_cache import CountCache, _key\n"
+        "from gateway.tokens.count_cache import CountCache\nfrom providers.value_hash import value_hash\n"
         "texts = ['a' * 40 + str(number) for number in range(9000)] + [b'b' * 40 + b'%d' % number for number in range(9000)]\n"
         "numbers = list(range(len(texts)))\n"
         "cache = CountCache()\n"
         "assert cache.counts(texts, lambda new: numbers) == numbers == cache.counts(texts, None)\n"
-        "print(_key.__name__)\n"
+        "print(value_hash.__name__)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ("_digest" if seed == "0" else "hash")
+
+
+def test_values_of_all_kinds_have_a_key() -> None:
+    assert len({value_hash(value) for value in ("\ud800", "é", b"\xff", "a" * 100, "a" * 101)}) == 5
 
 
 def test_many_new_characters_are_slow_and_known_ones_are_not() -> None:
