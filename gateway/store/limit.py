@@ -259,9 +259,11 @@ class Limiter(Protocol):
         ...
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
-        """Reserve `costs` under all limits or under none. A repeated id returns the same reservation.
+        """Reserve `costs` under all limits or under none.
 
-        With `force`, reserve even if a limit is exceeded; only an unavailable store refuses then.
+        An id names one reservation, whatever its limits. While the reservation is open, a repeated id returns it again. An id
+        must not be repeated before the decision on it is known. With `force`, reserve even if a limit is exceeded; only an
+        unavailable store refuses then.
         """
         ...
 

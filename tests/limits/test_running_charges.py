@@ -308,4 +308,4 @@ async def test_no_charge_has_the_id_of_an_attempt_at_a_target() -> None:
         await report(charges, call, prompt)
         await settled(charges)
     assert len(limiter.ids) >= 3
-    assert not {f"{call.id}.{number}" for number in range(1, 5)} & set(limiter.ids)  # as `Limits.admit_target` names them
+    assert not {f"{call.id}.{number}" for number in range(1, 5)} & set(limiter.ids)  # as `Limits.new_target_id` names them
