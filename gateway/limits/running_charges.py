@@ -108,6 +108,7 @@ class RunningCharges:
 
     def stop(self) -> None:
         """End the charges. The settlement of the first reservation charges the remaining usage."""
+        self._is_over = True
         if self._task is not None:
             self._task.cancel()
         for side in self._sides:
