@@ -80,7 +80,7 @@ class _Line:
         """Count a call on which the store decides. Return whether to request a lease."""
         self.calls = self.calls + 1 if now - self.last < HOT_GAP_S else 0
         self.last = now
-        return self.calls >= HOT_CALLS and not self.is_asked
+        return self.calls >= HOT_CALLS and not self.is_asked and self.lease is None
 
 
 class Lease:
