@@ -3,7 +3,8 @@
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
 window that ends at an admission exceeds the limit. This rule counts up to one slot too many: at least 120/121 of the
 limit (100/101 for a window of one second) is usable. A call that outlives a lease (gateway.store.amount_leases) may be
-charged to the slot after its admission, so with leases at least 119/121 (99/101) is usable.
+charged to the slot after its admission, so with leases at least 119/121 (99/101) is usable. If the lease ends in an
+outage, the slot is the one in which the outage ends.
 
 Spend is limited per period: a calendar day, week or month, or the whole time (gateway.store.periods). The spend of a
 period is the amount settled in it (gateway.store.settled_spend) plus the amount reserved by calls in flight. A call
