@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,59 @@ async def test_all_usage_is_replayed_before_the_process_stops(
     assert limiter.decides
     await limiter.stop()
     assert await used(redis, limits) == [1] * 5
+
+
+async def call(limiter: RedisLimiter, limits: Sequence[Limit], id: str, draw: random.Random) -> int:
+    """Make a call, which may be cancelled during its decision. Return the tokens that it has used, or -1 if it was cancelled."""
+    deciding = asyncio.ensure_future(limiter.admit(limits, Costs(1, draw.randrange(1, 60), 0, 5), id))
+    if draw.random() < 0.3:
+        for _ in range(draw.randrange(4)):
+            await asyncio.sleep(0)
+        deciding.cancel()
+    try:
+        found = await deciding
+    except asyncio.CancelledError:
+        return -1
+    assert isinstance(found, Reservation)
+    await asyncio.sleep(0.01 * draw.random() ** 3)
+    tokens = draw.randrange(100)
+    limiter.settle(found, Costs(1, tokens, 0, 7))
+    return tokens
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_nothing_stays_reserved_if_the_process_stops_while_calls_are_cancelled(
+    redis: RedisAddress, start: LimiterStarter, seed: int
+) -> None:
+    draw, (limiter,) = random.Random(seed), await started(redis, start, 1)
+    sets = [
+        BOTH, tuple(Limit("p", limit.kind, limit.amount, "day", side="target") for limit in BOTH),
+        (Limit("c", "requests", 10**6, "day"), Limit("c", "concurrent", 10**6), Limit("c", "spend", 10**15, "total")),
+    ]  # fmt: skip
+    used_tokens: list[list[int]] = [[], [], []]
+
+    async def caller(at: int, name: str) -> None:
+        for number in range(80):
+            tokens = await call(limiter, sets[at], f"{name}.{number}", draw)
+            used_tokens[at] += [tokens] * (tokens >= 0)
+
+    await asyncio.gather(*(caller(at, f"{at}.{number}") for at in range(3) for number in range(2)))
+    last = [asyncio.create_task(limiter.admit(limits, COST, f"last{at}")) for at, limits in enumerate(sets)]
+    for _ in range(1 + draw.randrange(3)):
+        await asyncio.sleep(0)
+    for at, each in enumerate(last):
+        if each.done():
+            held = each.result()
+            assert isinstance(held, Reservation)
+            used_tokens[at].append(10)
+            limiter.settle(held, Costs(1, 10, 0, 7))
+        else:
+            each.cancel()
+    await limiter.stop()
+    calls, tokens = [len(each) for each in used_tokens], [sum(each) for each in used_tokens]
+    assert limiter.amount_leases.admitted > 0
+    assert limiter._open == {}
+    assert [await used(redis, limits) for limits in sets] == [[calls[0], tokens[0]], [calls[1], tokens[1]], [calls[2], 0, 7 * calls[2]]]
 
 
 def test_a_process_that_has_left_sends_no_heartbeat() -> None:
