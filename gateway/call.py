@@ -203,6 +203,8 @@ class Call(Struct, eq=False):
     """Whether the caller chose how a conversation that exceeds the context window is handled."""
     reservation: Reservation | None = None
     """The amounts reserved from the caller's limits until the call is settled."""
+    target_reservations: int = 0
+    """Number of reservations that were requested under the limits of targets."""
     limit_headers: Headers = ()
     """The response headers that show the caller's limits."""
     content: CapturedContent | None = None

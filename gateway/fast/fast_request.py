@@ -97,7 +97,7 @@ class FastRequest(LaneCall):
             self._continue(self._attempt)
             return
         self._target_decision = waiter = TargetDecision(self, prepared, own)
-        decision = limits.limiter.request(own, costs, f"{call.id}.1", waiter)
+        decision = limits.limiter.request(own, costs, limits.new_target_id(call), waiter)
         if decision is not None:
             waiter.set_result(decision)
 

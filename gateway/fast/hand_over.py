@@ -239,6 +239,7 @@ class LaneCall(TranslatedCaller):
 
     def _give_back(self, decision: Any) -> None:
         if isinstance(decision, Reservation) and self._pipeline.limits is not None:
+            self._pipeline.limits.in_flight.remove(decision)
             self._pipeline.limits.limiter.settle(decision, NO_COSTS)
 
 

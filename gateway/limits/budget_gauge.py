@@ -49,6 +49,8 @@ class BudgetGauge:
         self._now = now
         self._noted: dict[str, Limit] = {}
         """Budgets to read from the store, by key."""
+        self._being_read: dict[str, Limit] = {}
+        """Budgets whose usage the store has not returned yet, by key."""
         self._shares: dict[tuple[str, str], BudgetShares] = {}
         """Shares by owner and key of the budget."""
         self._news: dict[str, LimitUsage] = {}
@@ -68,7 +70,8 @@ class BudgetGauge:
 
     def recheck(self) -> None:
         """Let the next refresh find out which of the known budgets still exist, and their amounts."""
-        self._unchecked |= {limit.key: limit.owner for limit in self._noted.values()} | {key: owner for owner, key in self._shares}
+        noted = (*self._noted.values(), *self._being_read.values())
+        self._unchecked |= {limit.key: limit.owner for limit in noted} | {key: owner for owner, key in self._shares}
 
     def note(self, limits: Sequence[Limit]) -> None:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
@@ -134,6 +137,7 @@ class BudgetGauge:
         asked = dict(islice(self._noted.items(), MAX_READ))
         for key in asked:
             del self._noted[key]
+        self._being_read |= asked
         usages: list[LimitUsage] = []
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
@@ -141,6 +145,8 @@ class BudgetGauge:
         except (StoreUnavailableError, TimeoutError):
             pass
         finally:
+            for key in asked:
+                self._being_read.pop(key, None)
             # a budget that was noted meanwhile may have a new amount, so it is not replaced
             settled = {usage.limit.key for usage in usages if not usage.reserved}
             self._noted |= {key: limit for key, limit in asked.items() if key not in settled and key not in self._noted}

@@ -141,7 +141,7 @@ class Limits:
             return None
         await _count_prompt(call, (target,), limits)
         costs = self._costs(call, (target,), limits)
-        decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
+        decision = await self.limiter.admit(limits, costs, self.new_target_id(call))
         if isinstance(decision, Refusal):
             decision = self.in_flight.judge(decision, costs)
         self.note_target(limits, decision)
@@ -158,6 +158,12 @@ class Limits:
         kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
         wait = told_wait(decision)
         return Failure(kind, text, retry_after=math.inf if wait is None else wait, is_own=True)
+
+    @staticmethod
+    def new_target_id(call: Call) -> str:
+        """Return an id for a reservation of a call under the limits of a target. Each id is returned once."""
+        call.target_reservations += 1
+        return f"{call.id}.{call.target_reservations}"
 
     def note_target(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count the decision on an attempt."""

@@ -50,7 +50,7 @@ class _Side:
     async def _reserve(self) -> Refusal | None:
         """Make the reservation for the next charge. Return the refusal if a limit is used up, else None."""
         self._count += 1
-        id = f"{self.first.id}.c{self._count}"  # `{id}.{number}` is the reservation of an attempt at its target
+        id = f"{self.first.id}.c{self._count}"  # `{id}.{number}` is a reservation of the call at a target
         decision = await self._limiter.admit(self.limits, NEXT_COSTS, id)
         if isinstance(decision, Refusal) and not decision.degraded and not decision.unavailable:
             if (refusal := self._in_flight.used_up(decision)) is not None:
@@ -108,6 +108,7 @@ class RunningCharges:
 
     def stop(self) -> None:
         """End the charges. The settlement of the first reservation charges the remaining usage."""
+        self._is_over = True
         if self._task is not None:
             self._task.cancel()
         for side in self._sides:

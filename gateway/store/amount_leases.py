@@ -10,7 +10,8 @@ one, and then the lease is settled with the usage of the calls that have ended. 
     how much    at most 1/MAX_PART of a limit and 1/MAX_PART_LEFT of what remains of it, for the leases of all processes together
 
 Other processes cannot use what is left of a lease while it lasts. During an outage, leases admit nothing, and the store counts them
-until it decides again.
+until it decides again. Calls that are in flight then are charged to a later slot than that of their admission, so they count
+longer. A stop returns all leases, also those that are granted afterwards.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class _Line:
         """Count a call on which the store decides. Return whether to request a lease."""
         self.calls = self.calls + 1 if now - self.last < HOT_GAP_S else 0
         self.last = now
-        return self.calls >= HOT_CALLS and not self.is_asked
+        return self.calls >= HOT_CALLS and not self.is_asked and self.lease is None
 
 
 class Lease:
@@ -183,6 +184,7 @@ class AmountLeases:
         self._leases: dict[Lease, None] = {}
         self._calls: dict[str, Lease] = {}
         """The leases of the calls in flight that leases have admitted, by the id of the call."""
+        self._is_stopped = False
         self._closed: list[Lease] = []
         """Leases that have ended, but are not settled because the store does not decide."""
         self.granted = 0
@@ -247,7 +249,7 @@ class AmountLeases:
         asked, self._asked = self._asked, []
         for each in asked:
             decisions = queued[limit_set(each.limits).side]
-            if len(decisions) > MAX_TOGETHER:
+            if len(decisions) > MAX_TOGETHER or self._is_stopped:
                 each.future.set_result(None)
             else:
                 decisions.append(each)
@@ -266,7 +268,7 @@ class AmountLeases:
         self._leases[lease] = None
         line.lease = lease
         scarce = any(each.remaining < (MAX_PART_LEFT - 1) * getattr(request.costs, each.limit.kind) for each in decision.statuses)
-        if scarce or not self._store.decides:
+        if scarce or self._is_stopped or not self._store.decides:
             line.calls = 0
             self._end(lease)
             return
@@ -285,6 +287,11 @@ class AmountLeases:
         """End all leases."""
         for lease in list(self._leases):
             self._end(lease)
+
+    def stop(self) -> None:
+        """End all leases, and those that are granted from now on at once. No further ones are requested."""
+        self._is_stopped = True
+        self.end_all()
 
     def settle_closed(self) -> None:
         """Settle the leases that have ended. Call this when the store decides again after an outage."""

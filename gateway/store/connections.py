@@ -14,6 +14,7 @@ from gateway.config.redis_address import RedisAddress
 from gateway.store.connection import CONNECTION_ENDED, STABLE_AFTER_S, RedisConnection
 from gateway.store.resp import OnReply, RespConnection
 from gateway.store.script_args import side_of
+from gateway.store.scripts import ADMIT
 from gateway.store.topology import HASH_TAGS, Topology
 
 DECISION_TIMEOUT_S = 0.05
@@ -45,7 +46,7 @@ class RedisConnections:
         self._connections = {
             tag: RedisConnection(
                 locate=Topology(address, tag).locate,
-                probe=f"lockgate:{{{tag}}}:probe",
+                probe=_probe(tag),
                 timeout_s=timeout_s,
                 on_change=self._on_connection_change,
                 count_error=self.count_error,
@@ -103,6 +104,20 @@ class RedisConnections:
         else:
             self._single.run_together(send)
 
+    async def replies(self) -> None:
+        """Wait for the replies to all scripts that were run before this call, or for their failures."""
+        waiting, done = len(self._connections), asyncio.Event()
+
+        def on_reply(reply: Any) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                done.set()
+
+        for tag, connection in self._connections.items():
+            connection.run(ADMIT, [_probe(tag)], [0, ""], on_reply)  # decides on nothing; a server replies in order
+        await done.wait()
+
     def count_error(self, kind: str) -> None:
         """Count a failure of this kind."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
@@ -141,3 +156,8 @@ class RedisConnections:
     def _end_outage(self) -> None:
         self._outage_reason, self._recovery_timer = "", None
         self._report(f"store: Redis at {self._address} is available again; limits are shared")
+
+
+def _probe(tag: str) -> str:
+    """Return the key to which a node with this hash tag must accept writes."""
+    return f"lockgate:{{{tag}}}:probe"

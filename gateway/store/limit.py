@@ -3,7 +3,8 @@
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
 window that ends at an admission exceeds the limit. This rule counts up to one slot too many: at least 120/121 of the
 limit (100/101 for a window of one second) is usable. A call that outlives a lease (gateway.store.amount_leases) may be
-charged to the slot after its admission, so with leases at least 119/121 (99/101) is usable.
+charged to the slot after its admission, so with leases at least 119/121 (99/101) is usable. If the lease ends in an
+outage, the slot is the one in which the outage ends.
 
 Spend is limited per period: a calendar day, week or month, or the whole time (gateway.store.periods). The spend of a
 period is the amount settled in it (gateway.store.settled_spend) plus the amount reserved by calls in flight. A call
@@ -259,9 +260,11 @@ class Limiter(Protocol):
         ...
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
-        """Reserve `costs` under all limits or under none. A repeated id returns the same reservation.
+        """Reserve `costs` under all limits or under none.
 
-        With `force`, reserve even if a limit is exceeded; only an unavailable store refuses then.
+        An id names one reservation, whatever its limits. While the reservation is open, a repeated id returns it again. An id
+        must not be repeated before the decision on it is known. With `force`, reserve even if a limit is exceeded; only an
+        unavailable store refuses then.
         """
         ...
 

@@ -54,6 +54,7 @@ class Members:
         self._due: dict[str, tuple[int, float]] = {"caller": (0, 0.0)}
         """For each side, when the next heartbeat is due (Redis clock), and when the last reply arrived (local clock)."""
         self._sent_divisor = 1
+        self._has_left = False
         self._last_divisor, self._returning_until = 1, 0.0
         self.count = 1
         self.missing = 0
@@ -82,7 +83,12 @@ class Members:
         self._due = dict.fromkeys(self._due, (0, 0.0))
 
     def send_heartbeat(self, leases: dict[str, str]) -> None:
-        """Send a heartbeat and renew leases. The keys of `leases` are `SET_KEY RESERVATION_ID`, and the values are reservation ids."""
+        """Send a heartbeat and renew leases. The keys of `leases` are `SET_KEY RESERVATION_ID`, and the values are reservation ids.
+
+        Do nothing after `leave`: a heartbeat would join the group again.
+        """
+        if self._has_left:
+            return
         self._sent_divisor = self.count
         for side, (due, since) in self._due.items():
             own = {key: id for key, id in leases.items() if side_of(key) == side}
@@ -96,6 +102,7 @@ class Members:
 
         `on_left` is called after all replies or failures.
         """
+        self._has_left = True
         sides = list(self._due)
 
         def on_reply(reply: Any) -> None:
@@ -108,7 +115,7 @@ class Members:
 
     def _on_reply(self, side: str) -> Callable[[Any], None]:
         def on_reply(reply: Any) -> None:
-            if not isinstance(reply, list):
+            if not isinstance(reply, list) or self._has_left:
                 return
             count, due, is_forgotten, missing = reply
             self._due[side] = due, monotonic()

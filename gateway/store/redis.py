@@ -109,19 +109,26 @@ class RedisLimiter:
         self._heartbeat_task = asyncio.create_task(running)
 
     async def stop(self) -> None:
-        """Send pending settlements, leave the group and disconnect."""
+        """Report all usage, return what is reserved for further calls, leave the group and disconnect.
+
+        If Redis is unavailable, it counts as used what this process has reserved.
+        """
         if self._heartbeat_task is not None:
             self._heartbeat_task.cancel()
         self._gathering.cancel()
         if self._settlements.timer is not None:
             self._settlements.timer.cancel()
-        self.amount_leases.end_all()
+        self.amount_leases.stop()
+        self._flush()
+        await self.connections.replies()  # some callers have left, so what they get is given back
         if self.connections.up:
+            if not self.decides:
+                self._report_usage()
             self.amount_leases.settle_closed()
-        if self.connections.up and self._settlements:
-            is_sent = asyncio.Event()
-            self._settlements.send(is_sent.set)
-            await is_sent.wait()
+            self._settlements.send()
+            await self.connections.replies()
+        while self.connections.up and self._usage_replay.is_sending:
+            await self.connections.replies()
         if self.connections.up:
             has_left = asyncio.Event()
             self._members.leave(has_left.set)

@@ -18,7 +18,7 @@ _HASH_SLOTS = 16384
 
 
 class Topology:
-    """Locates the server of a hash tag. After a failed attempt, the next one starts with another node."""
+    """Locates the server of a hash tag. After an attempt that failed or was cancelled, the next one starts with another node."""
 
     def __init__(self, address: RedisAddress, tag: str) -> None:
         self._address = address
@@ -34,7 +34,12 @@ class Topology:
             return self._address
         ask = self._master_by_sentinel if self._address.kind == "sentinel" else self._owner_by_cluster_node
         failure: Exception | None = None
-        for node in self._nodes:
+        asked = set[tuple[str, int]]()
+        while (node := next((each for each in self._nodes if each not in asked), None)) is not None:
+            asked.add(node)
+            # before the wait, because the attempt may time out during it
+            self._nodes.remove(node)
+            self._nodes.append(node)
             try:
                 async with asyncio.timeout(NODE_TIMEOUT_S):
                     host, port = await ask(node)

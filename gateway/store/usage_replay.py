@@ -28,6 +28,11 @@ class UsageReplay:
         self._pending: list[SlotUsage] = []
         self._in_flight: list[list[SlotUsage]] = []
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether commands have no reply. Each reply lets the next usage be sent."""
+        return bool(self._in_flight)
+
     def replay(self, usages: Iterable[SlotUsage]) -> None:
         """Send `usages`, together with the earlier usages whose replay got no reply."""
         self._pending += usages
@@ -49,8 +54,9 @@ class UsageReplay:
                     others.append(usage)
             to_send.append(batch)
             self._pending = others
-        for batch in to_send:
-            self._send(batch[0].limit.side, batch[0].instance, batch)
+        is_sent = [self._send(batch[0].limit.side, batch[0].instance, batch) for batch in to_send]
+        if to_send and not any(is_sent):
+            self._send_pending()  # all of it has expired, so no reply lets the rest be sent
 
     def announce(self, side: str) -> None:
         """Record a first run of this process. If the run is missing later, the store has lost data."""
@@ -65,7 +71,8 @@ class UsageReplay:
         usages = [usage for batch in (self._pending, *self._in_flight) for usage in batch if not usage.is_known]
         return [(usage.limit, usage.limit.slot_at(self._now()), sum(usage.slots.values())) for usage in usages]
 
-    def _send(self, side: str, instance: str, batch: list[SlotUsage]) -> None:
+    def _send(self, side: str, instance: str, batch: list[SlotUsage]) -> bool:
+        """Send a batch. Return False if none of its usage counts any longer."""
         keys, arguments, charges = list[str](), list[int](), list[Charge]()
         for usage in batch:
             limit = usage.limit
@@ -80,7 +87,7 @@ class UsageReplay:
             if not usage.is_known:
                 charges += ((limit, store_slot - age, amount) for age, amount in pairs)
         if batch and not keys:
-            return
+            return False
         # only now: the run after one that is never sent would require it
         run = Run(run_key(side, instance), 1) if instance else self._runs.begin(side)
 
@@ -95,3 +102,4 @@ class UsageReplay:
 
         self._in_flight.append(batch)
         self._run(REPLAY_USAGE, [run.key, *keys], [run.number, run.acked, *arguments], on_reply)
+        return True

@@ -38,8 +38,14 @@ class SlowLimiter(MemoryLimiter):
         super().__init__()
         self._side = side
         self.waiting: list[tuple[DecisionWaiter, Reservation | Refusal]] = []
+        self.ids: list[str] = []
+
+    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
+        self.ids.append(id)
+        return await super().admit(limits, costs, id, force=force)
 
     def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal | None:
+        self.ids.append(id)
         decision = self.decide(limits, costs, id)
         if limits[0].side != self._side:
             return decision
@@ -183,6 +189,7 @@ async def test_a_call_is_answered_by_a_task_if_the_shutdown_begins_during_the_de
             assert (await client.answer()).status == 200
         await gateway.records(1)
         assert limiter._leases == {}
+        assert len(set(limiter.ids)) == len(limiter.ids) == (2 if side == "caller" else 3)
         assert len(up.requests) == 1
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
 
 from gateway.limits.budget_gauge import BudgetGauge
-from gateway.store.limit import Costs, Limit, Refusal
+from gateway.store.limit import Costs, Limit, LimitUsage, Refusal
 from tests.limits.test_budget_gauge import BUDGET, DOLLAR, TEAM, CountingReads, admitted
 
 
@@ -76,3 +77,39 @@ def test_a_known_budget_is_noted_again_beside_one_for_which_there_is_no_room(mon
     gauge.note([BUDGET])
     gauge.note([other, changed])
     assert list(gauge._noted.values()) == [changed]
+
+
+class SlowReads(CountingReads):
+    """A limiter that calls a function during each read."""
+
+    def __init__(self, during: Callable[[], None]) -> None:
+        super().__init__()
+        self._during = during
+
+    async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage."""
+        found = await super().usage(limits)
+        self._during()
+        return found
+
+
+async def test_a_budget_that_is_read_for_the_first_time_during_a_reload_is_handed_over() -> None:
+    old, new = BudgetGauge(), BudgetGauge()
+    limiter = SlowReads(lambda: old.hand_over(new))
+    await admitted(limiter, old, DOLLAR, "long")
+    await old.refresh(limiter)
+    double = BUDGET.with_amount(BUDGET.amount * 2)
+    again = CountingReads()
+    await new.refresh(again, lambda owners: [double])
+    assert again.reads == [[double]]
+
+
+async def test_a_budget_that_is_deleted_while_it_is_read_for_the_first_time_is_forgotten() -> None:
+    gauge = BudgetGauge()
+    limiter = SlowReads(gauge.recheck)
+    reservation = await admitted(limiter, gauge, DOLLAR, "long")
+    limiter.settle(reservation, Costs(spend=DOLLAR))
+    await gauge.refresh(limiter)
+    again = CountingReads()
+    await gauge.refresh(again, lambda owners: [])
+    assert (again.reads, gauge.values("used")) == ([], {})

@@ -183,13 +183,13 @@ async def test_a_refusal_at_a_target_says_why(refusal: Refusal, kind: str, messa
         assert 3.0 <= failure.retry_after <= 3.3
 
 
-async def test_a_reservation_at_a_target_is_named_by_call_and_attempt() -> None:
+async def test_a_reservation_at_a_target_is_named_by_its_call_and_a_number() -> None:
     held = Reservation("x", [TOKENS], Costs(1, 80), [1], (), 0)
     store = Scripted(held)
     limits = limits_with(limiter=store)
     call = call_with(b'{"max_tokens":7}', attempts=[Attempt(target_named("a/x")), Attempt(target_named("a/x"))])
     assert await limits.admit_target(call, target_named("a/x")) is held
-    assert store.ids == [f"{call.id}.2"]
+    assert store.ids == [f"{call.id}.1"]
     # the call is in flight, and a refusal that is due to it has a short wait
     store.decision = Refusal(TOKENS, 50.0, [LimitStatus(TOKENS, 10, 60.0)])
     failure = await limits.admit_target(call, target_named("a/x"))

@@ -200,7 +200,7 @@ async def test_a_prompt_is_counted_for_the_limits_of_a_target() -> None:
     call, store = call_of(), Store()
     await limits_in(store).admit_target(call, target_named("b/z", "vllm"))
     assert call.counts.counted == ["b/z"]  # type: ignore[union-attr]
-    assert store.asked == [(f"{call.id}.0", Costs(1, 50, 7, 0))]
+    assert store.asked == [(f"{call.id}.1", Costs(1, 50, 7, 0))]
 
 
 async def test_prices_are_looked_up_once_and_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,17 @@ async def test_a_charge_that_waits_for_the_store_when_the_call_stops_is_not_made
     assert (await used(limiter), ended) == (100, [])
 
 
+async def test_usage_that_is_reported_after_the_stop_is_not_charged() -> None:
+    charges, limits, limiter, call, _ = await running(TOKENS)
+    reserved = await used(limiter)
+    charges.stop()
+    await report(charges, call, 99)
+    assert await used(limiter) == reserved  # the settlement of the call charges it
+    assert call.reservation is not None
+    limits.settle(call, call.reservation)
+    assert (await used(limiter), limits.in_flight._open) == (100, {})
+
+
 async def test_each_charge_leaves_out_the_prompt_tokens_read_from_a_cache() -> None:
     uncached = Limit("key:k", "uncached_prompt_tokens", 1000, "h")
     charges, _, limiter, call, _ = await running(uncached)
@@ -308,4 +319,4 @@ async def test_no_charge_has_the_id_of_an_attempt_at_a_target() -> None:
         await report(charges, call, prompt)
         await settled(charges)
     assert len(limiter.ids) >= 3
-    assert not {f"{call.id}.{number}" for number in range(1, 5)} & set(limiter.ids)  # as `Limits.admit_target` names them
+    assert not {f"{call.id}.{number}" for number in range(1, 5)} & set(limiter.ids)  # as `Limits.new_target_id` names them

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 from gateway.config.redis_address import RedisAddress
+from gateway.store import usage_replay
 from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.memory import steady_now
 from gateway.store.outage import OutageLimiter
@@ -43,6 +46,17 @@ def test_usage_that_no_longer_counts_takes_no_number_of_a_run() -> None:
     replay.announce("caller")
     replay.announce("caller")
     assert sent == [[1, 0], [2, 1]]  # a run that was never sent would count as lost
+
+
+def test_usage_that_no_longer_counts_does_not_delay_the_usage_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_replay, "MAX_IN_FLIGHT", 1)
+    monkeypatch.setattr(usage_replay, "MAX_ENTRIES_PER_COMMAND", 1)
+    sent: list[Sequence[Any]] = []
+    replay = UsageReplay(lambda script, keys, arguments, on_reply: sent.append(keys[2:]), Runs("me", WindowUsage()))
+    minute, now = Limit("k", "tokens", 6000, "min"), Limit("k", "tokens", 6000, "min").slot_at(steady_now())
+    expired = [SlotUsage(minute, {now - 10 * minute.slots: 50}) for _ in range(3)]
+    replay.replay([*expired, SlotUsage(minute, {now: 50})])
+    assert sent == [[minute.key]]
 
 
 async def test_usage_is_replayed_into_its_slots_once(redis: RedisAddress, start: LimiterStarter) -> None:
