@@ -78,6 +78,22 @@ def _tools(count: int) -> Iterator[Chat]:
         yield {"type": "function", "function": function}
 
 
+def agent_turn(calls: int, size: int) -> bytes:
+    """Return the next turn of an agent with 20 tools and this number of past calls, whose results have `size` characters each.
+
+    The last result differs in every request.
+    """
+    text = prose(calls * size)
+    messages: list[Chat] = [{"role": "system", "content": text[:4000]}, {"role": "user", "content": TURNS[0]}]
+    for at in range(calls):
+        arguments = json.dumps({"argument_number": f"{at}", "argument_reason": TURNS[at % len(TURNS)]})
+        call = {"id": f"call_{at}", "type": "function", "function": {"name": f"change_order_{at % 20}", "arguments": arguments}}
+        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": f"call_{at}", "content": text[at * size : (at + 1) * size]})
+    messages[-1]["content"] = f"{NUMBER} {messages[-1]['content']}"
+    return encode({"model": "bench", "messages": messages, "tools": list(_tools(20)), "tool_choice": "auto", "max_tokens": 256})
+
+
 def conversation(model: str, messages: int, size: int, new: bool) -> bytes:
     """Return a conversation of many messages with `size` characters each.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks import targets
 from benchmarks.apis import CALLS
 from benchmarks.bench import Bench
-from benchmarks.bodies import CHAT_EVENTS, conversation, request_body, with_tools
+from benchmarks.bodies import CHAT_EVENTS, agent_turn, conversation, request_body, with_tools
 from benchmarks.measure import cost
 from benchmarks.processes import BrokenTargetError, Launch, Pace, Request
 from benchmarks.targets import CONTROL, FULL, NGINX
@@ -64,6 +64,7 @@ def bodies(bench: Bench) -> None:
     """Measure large requests."""
     rows = {
         "20 tools, c=32": (Request(with_tools(False, 20)), 32),
+        "the next turn of an agent, 75 KB, c=8": (Request(agent_turn(30, 1500)), 8),
         "70 KB, c=32": (Request(request_body(False, size=70_000)), 32),
         "1 MB, c=4": (Request(request_body(False, size=1_000_000)), 4),
     }

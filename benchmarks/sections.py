@@ -105,7 +105,8 @@ SECTIONS = (
     Section(
         "bodies",
         "Large requests",
-        "CPU time per JSON call.",
+        "CPU time per JSON call. The tools, and the past turns of the agent, are the same in every request; the other texts have a new "
+        "beginning, so their tokens are counted again.",
         calls.bodies,
         _each(_OURS, CPU),
         _OF_NGINX,
