@@ -21,7 +21,9 @@ from gateway.dialects.messages_api.fields import (
     raw_text,
     text,
 )
+from gateway.dialects.messages_api.origin import Origin, numbers_of, origins_of_texts
 from gateway.dialects.messages_api.signatures import FIELD, details_in, is_own
+from gateway.dialects.messages_api.usual_turns import Turn, read_turns, translate_turn
 from gateway.dialects.plain_messages import read_plain
 from gateway.errors import refuse
 
@@ -31,26 +33,6 @@ _ONE_ORDER = "an assistant message of a chat completion has its thinking first, 
 _DIRECT = b'{"type":"direct"}'
 _ROLES = frozenset({"user", "assistant", "system"})
 _NO_TYPE = frozenset({""})
-
-
-class Origin(msgspec.Struct):
-    """The blocks from which a message of the chat completion comes, for the caller's names in errors."""
-
-    param: str
-    parts: list[int] = []
-    """The block of each content part."""
-    calls: list[int] = []
-    """The block of each tool call."""
-    thoughts: list[int] = []
-    """The blocks of thinking."""
-    mark: int | None = None
-    """The block whose cache mark became the message's cache mark."""
-
-
-def origins_of_texts(turns: int, *, has_system: bool = False) -> list[Origin]:
-    """Return the origins of a conversation of texts, with the system prompt before it if it has one."""
-    system = [Origin("system")] if has_system else []
-    return [*system, *[Origin(f"messages[{index}]") for index in range(turns)]]
 
 
 class Conversation:
@@ -73,7 +55,7 @@ class Conversation:
             self._changes.refuse(error)
             content = msgspec.Raw(encode(bytes(system).decode(errors="replace")))
         if content not in ([], msgspec.Raw(b'""')):
-            self._add({"role": "system", "content": content}, Origin("system", _numbers(content)))
+            self._add({"role": "system", "content": content}, Origin("system", numbers_of(content)))
 
     def _texts(self, raw: msgspec.Raw, param: str) -> msgspec.Raw | list[Part]:
         """Return content that may consist of texts only."""
@@ -91,25 +73,35 @@ class Conversation:
             self.messages += plain
             self.origins += origins_of_texts(len(plain))
             return
+        usual = read_turns(raw)
+        if usual is not None:
+            check_count(len(usual))
+            for index, turn in enumerate(usual):
+                self.add_turn(turn, index)
+            return
         turns = list_of_fields(raw, "messages")
         if not turns:
             raise refuse("messages", "'messages' must contain at least one message.")
         check_count(len(turns))
-        for index, turn in enumerate(turns):
-            self.add_turn(turn, index)
+        for index, fields in enumerate(turns):
+            self.add_turn(fields, index)
 
-    def add_turn(self, turn: Fields, index: int) -> None:
+    def add_turn(self, turn: Turn | Fields, index: int) -> None:
         """Add the messages of one turn.
 
         If a chat completion cannot express the turn, record the refusal, and add the turn's JSON so that its tokens are counted.
         """
         before = len(self.messages)
         try:
-            self._add_turn(turn, index)
+            if isinstance(turn, Turn) and (translated := translate_turn(turn, f"messages[{index}]", self._changes)) is not None:
+                self.messages += translated[0]
+                self.origins += translated[1]
+            else:
+                self._add_turn(_fields(turn), index)
         except InexpressibleError as error:
             self._changes.refuse(error)
             del self.messages[before:], self.origins[before:]
-            self._add(_stand_in(turn), Origin(f"messages[{index}]"))
+            self._add(_stand_in(_fields(turn)), Origin(f"messages[{index}]"))
 
     def _add_turn(self, turn: Fields, index: int) -> None:
         param = f"messages[{index}]"
@@ -120,7 +112,7 @@ class Conversation:
         more = {name: raw for name, raw in turn.items() if name not in ("role", "content")} if len(turn) > 2 else {}
         if role == "system":
             parts = self._texts(content, f"{param}.content")
-            self._add({"role": role, "content": parts, **more}, Origin(param, _numbers(parts)))
+            self._add({"role": role, "content": parts, **more}, Origin(param, numbers_of(parts)))
         elif role not in ("user", "assistant"):
             raise refuse(f"{param}.role", f"'{role[:40]}' is not a role. Use user, assistant or system.")
         elif is_text(content):
@@ -163,7 +155,7 @@ class Conversation:
             result["is_error"] = True
         self._neutral(block, param, "toolset_name")
         result |= extra_fields(block, "type", "tool_use_id", "content", "is_error", "toolset_name")
-        self._add(result, Origin(param, _numbers(content)))
+        self._add(result, Origin(param, numbers_of(content)))
 
     def _neutral(self, block: Fields, param: str, name: str, *defaults: bytes) -> None:
         if not is_default(block.get(name, ABSENT), *defaults):
@@ -231,10 +223,6 @@ class Conversation:
         return {"id": raw_text(block.get("id", ABSENT), f"{where}.id"), "type": "function", "function": function, **extra}
 
 
-def _numbers(content: Any) -> list[int]:
-    return list(range(len(content))) if type(content) is list else []
-
-
 def _thinking(blocks: list[Fields], places: list[str]) -> Message:
     """Return the fields for earlier thinking: the signed and redacted blocks unchanged, and the text of all blocks.
 
@@ -251,6 +239,10 @@ def _thinking(blocks: list[Fields], places: list[str]) -> Message:
     if signed:
         fields["thinking_blocks"] = [msgspec.Raw(encode(block)) for block in signed]
     return fields
+
+
+def _fields(turn: Turn | Fields) -> Fields:
+    return turn.fields() if isinstance(turn, Turn) else turn
 
 
 def _stand_in(turn: Fields) -> Message:

@@ -11,8 +11,8 @@ import msgspec
 from gateway.dialects.dialect import request_id_of
 from gateway.dialects.file_addresses import refuse_addresses
 from gateway.dialects.messages_api.answer import translate_answer
-from gateway.dialects.messages_api.conversation import Origin, origins_of_texts
 from gateway.dialects.messages_api.errors import translate_error, translate_headers
+from gateway.dialects.messages_api.origin import Origin, origins_of_texts
 from gateway.dialects.messages_api.request import PLAIN, callers_name, callers_receipt, translate_request
 from gateway.dialects.messages_api.stream import MessageStream
 from gateway.dialects.messages_api.thinking import fit_thinking

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.messages_api.changes import Changes, missing, wrong_type
-from gateway.dialects.messages_api.conversation import Conversation, Origin
+from gateway.dialects.messages_api.conversation import Conversation
 from gateway.dialects.messages_api.fields import (
     ABSENT,
     decode_any,
@@ -20,6 +20,7 @@ from gateway.dialects.messages_api.fields import (
     is_text,
     text,
 )
+from gateway.dialects.messages_api.origin import Origin
 from gateway.dialects.messages_api.tools import (
     translate_choice,
     translate_format,

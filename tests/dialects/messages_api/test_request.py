@@ -9,8 +9,9 @@ import pytest
 
 from gateway.dialects.messages_api.changes import MAX_LISTED, Changes
 from gateway.dialects.messages_api.content import content_of
-from gateway.dialects.messages_api.conversation import Conversation, Origin
+from gateway.dialects.messages_api.conversation import Conversation
 from gateway.dialects.messages_api.fields import Fields, decode_object, encode
+from gateway.dialects.messages_api.origin import Origin
 from gateway.dialects.messages_api.request import Translated, callers_name, translate_request
 from gateway.dialects.messages_api.tools import FORMAT_NAME
 from gateway.dialects.parameters import check_parameters
