@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from providers.base import Answer, AnswerShapeError, Failure, StreamFailure
+from providers.base import Adjustment, Answer, AnswerShapeError, Failure, StreamFailure
 from providers.chunk_errors import drop_empty_errors
 from providers.finish_reasons import FailedFinishError, finish_reason, is_withheld
 from providers.plain_usage import PlainUsage, read_of_inputs
-from providers.tool_calls import arguments_text, calls_of, repair_calls
+from providers.tool_calls import ADOPTED_CALL, adopt_function_call, arguments_text, calls_of, repair_calls
 from providers.usage import normalize_usage, read_usage
 
 Repair = Callable[[dict[str, Any]], bool]
@@ -61,7 +61,7 @@ class _GoodChoice(msgspec.Struct):
     index: Annotated[int, Meta(ge=0)]
     message: _GoodMessage | None = None
     text: str | None = None
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None = None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None = None
     error: None = None
     usage: None = None
 
@@ -96,9 +96,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_answer(
-    body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False, hides_output: bool = False, model: str = ""
-) -> Answer:
+    body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False, hides_output: bool = False, model: str = "",
+    is_legacy: bool = False,
+) -> Answer:  # fmt: skip
     """Parse an answer of chat or completions. `model` is the model of an answer that does not name one.
+
+    Without `is_legacy`, a `function_call` becomes a tool call, which is noted: a caller that sent no `functions` does not expect it.
 
     Raise AnswerShapeError if the answer has no choices (unless `may_be_empty`) or a choice without message and text, another ValueError
     if it is not JSON or has values of other types, AnswerError if it reports an error, and StreamFailure if a finish reason stands for
@@ -124,10 +127,13 @@ def read_answer(
     for repair in repairs:
         changed = repair(source) or changed
     changed = _complete(source, model) or changed
+    notes: tuple[Adjustment, ...] = ()
+    if not is_legacy and sum(adopt_function_call(message_of(choice)) for choice in choices_of(source)):
+        changed, notes = True, (ADOPTED_CALL,)
     given = [choice.get("finish_reason") for choice in source["choices"]]
     changed = _repair_answer(source, hides_output) or changed
     reasons = tuple(choice["finish_reason"] if reason else None for choice, reason in zip(source["choices"], given, strict=True))
-    return Answer(_encode(source) if changed else body, read_usage(source.get("usage"), source.get("service_tier")), reasons)
+    return Answer(_encode(source) if changed else body, read_usage(source.get("usage"), source.get("service_tier")), reasons, notes)
 
 
 def _read_unchanged(body: bytes) -> Answer | None:
@@ -197,7 +203,7 @@ def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
             changed = True
         reason = "tool_calls" if message.get("tool_calls") else "function_call" if message.get("function_call") else "stop"
         said = choice.get("finish_reason")
-        if said is None or (said in ("stop", "tool_calls") and reason not in ("function_call", said)):
+        if said is None or (said in ("stop", "tool_calls", "function_call") and reason not in ("function_call", said)):
             choice["finish_reason"] = reason
             changed = True
         if type(choice.get("usage")) is dict:

@@ -100,6 +100,7 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 
 TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`
+NOTES = "notes"  # key of `Options.memo` for the adjustments that the decoder of a stream made: a list without repetitions
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -110,6 +111,13 @@ class Options(msgspec.Struct, frozen=True):
     operation: Operation = "chat"
     memo: dict[str, Any] = {}
     """Values that `adapt` stores for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
+
+
+def add_note(memo: dict[str, Any], note: Adjustment) -> None:
+    """Add an adjustment of a stream to the notes in `Options.memo`, once."""
+    notes = memo.setdefault(NOTES, [])
+    if note not in notes:
+        notes.append(note)
 
 
 class WireRequest(msgspec.Struct):

@@ -37,6 +37,7 @@ from providers.rerank_table import ANY_RERANKER, RERANKS
 from providers.rules.common import GATEWAY_RULES
 from providers.rules.completions import completion_rules
 from providers.rules.embeddings import embedding_rules
+from providers.rules.legacy_functions import ONLY_FUNCTIONS
 from providers.rules.names import OutputCap
 from providers.rules.request_headers import CALLER_HEADERS, MERGED
 from providers.rules.rerank import rerank_rules
@@ -214,11 +215,13 @@ class OpenAICompatible(Provider):
         # Passed fields are set aside, so that no rule can change them.
         names = (*target.pass_fields, *(name for field in target.pass_fields for name in _PASSED_TOO.get(field, ())))
         passed = {name: body.pop(name) for name in names if name in body}
+        if "functions" in passed and "tools" not in (*passed, *body):
+            options.memo[ONLY_FUNCTIONS] = True
         adjustments = rules.apply(body, self.wire.label, options, target.options)
         for name, value in passed.items():
             body.set(name, value)
-        made = [Adjustment(name, "drop", why="neutral value") for name in nulls]
-        return made + [adjustment for adjustment in adjustments if adjustment.param not in passed]
+        dropped = (Adjustment(name, "drop", why="neutral value") for name in nulls)
+        return [*dropped, *(adjustment for adjustment in adjustments if adjustment.param not in passed)]
 
     def rules_for(self, target: Target, options: Options) -> CompiledRules:
         """Return the rules for one call."""
@@ -237,8 +240,7 @@ class OpenAICompatible(Provider):
         headers.append(("accept", "text/event-stream" if options.stream else "application/json"))
         own = body.headers
         for setting, header in self.wire.setting_headers:
-            value = target.options.get(setting)
-            if value is None:
+            if (value := target.options.get(setting)) is None:
                 continue
             if header not in own:
                 headers.append((header, str(value)))
@@ -288,6 +290,7 @@ class OpenAICompatible(Provider):
                 may_be_empty=self.wire.allows_empty_answers,
                 hides_output=self.wire.hides_output,
                 model=target.model,
+                is_legacy=ONLY_FUNCTIONS in options.memo,
             )
         except AnswerError as error:
             failure = read_inband_failure(error.data, lambda status, data: self.failure(status, {}, data, target))
@@ -298,10 +301,7 @@ class OpenAICompatible(Provider):
         if wire.decoder is not None:
             return wire.decoder(options)
         return ChunkNormalizer(
-            wire.chunk_repairs,
-            operation=options.operation,
-            model=target.model,
-            hides_output=wire.hides_output,
+            wire.chunk_repairs, operation=options.operation, model=target.model, hides_output=wire.hides_output, memo=options.memo
         )
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:

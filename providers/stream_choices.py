@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.tool_calls import CallStream, calls_of
+from providers.tool_calls import CallStream, adopt_function_call, calls_of
 
 
 class StreamChoice:
     """The state of one choice of a stream."""
 
-    __slots__ = ("calls", "finished", "has_delta", "has_function_call", "has_role")
+    __slots__ = ("_is_adopted", "calls", "finished", "has_delta", "has_function_call", "has_role")
 
     def __init__(self) -> None:
         self.calls = CallStream()
@@ -19,6 +19,8 @@ class StreamChoice:
         self.has_function_call = False
         """Whether a legacy function call has begun."""
         self.has_role = False
+        self._is_adopted = False
+        """Whether the calls are those of a legacy `function_call`."""
 
     def goes_on(self, delta: Any) -> bool:
         """Return whether a delta continues the choice: it is not the first, has no call, and does not introduce the role."""
@@ -37,6 +39,12 @@ class StreamChoice:
         changed = delta.get("role") != "assistant"
         delta["role"] = "assistant"
         return changed
+
+    def adopt_function_call(self, delta: dict[str, Any]) -> bool:
+        """Turn the legacy `function_call` of a delta into a tool call, or remove it if tool calls have begun. Return whether it had one."""
+        has_calls = self.calls.count > 0 and not self._is_adopted
+        self._is_adopted = not has_calls
+        return adopt_function_call(delta, has_calls=has_calls)
 
     def repair_calls(self, delta: dict[str, Any]) -> bool:
         """Convert the tool calls of a delta to OpenAI's form. Return whether something changed."""

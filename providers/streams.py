@@ -10,13 +10,15 @@ from typing import Any
 import msgspec
 
 from providers.answers import Repair, repair_content
-from providers.base import Failure, StreamDecoder, StreamFailure
+from providers.base import Failure, StreamDecoder, StreamFailure, add_note
 from providers.chunk_errors import drop_empty_errors, error_of, has_readable_choices
 from providers.chunk_templates import ChunkTemplates
 from providers.clean_chunks import CHAT_CHUNKS, TEXT_CHUNKS, CleanChunk, CleanReader, CleanTextChunk, frame_of
 from providers.failures import read_failure
 from providers.finish_reasons import FailedFinishError, finish_reason
+from providers.rules.legacy_functions import ONLY_FUNCTIONS
 from providers.stream_choices import StreamChoice
+from providers.tool_calls import ADOPTED_CALL
 from providers.usage import normalize_usage, read_usage
 
 _decode_any = msgspec.json.Decoder().decode
@@ -36,8 +38,10 @@ class ChunkNormalizer(StreamDecoder):
         operation: str = "chat",
         model: str = "",
         hides_output: bool = False,
+        memo: dict[str, Any] | None = None,
     ) -> None:
-        """`repairs` are the vendor's own repairs. `hides_output` is explained in `normalize_usage`."""
+        """`repairs` are the vendor's own repairs. `hides_output` is explained in `normalize_usage`. `memo` is `Options.memo`."""
+        self._memo = {ONLY_FUNCTIONS: True} if memo is None else memo
         self._repairs = repairs
         self._is_chat = operation != "completions"
         self._object = _OBJECTS["chat" if self._is_chat else "completions"]
@@ -315,6 +319,9 @@ class ChunkNormalizer(StreamDecoder):
         state.has_delta = state.has_delta or bool(delta)
         changed = repair_content(delta) or changed
         changed = state.repair_role(delta) or changed
+        if delta.get("function_call") and ONLY_FUNCTIONS not in self._memo and state.adopt_function_call(delta):
+            add_note(self._memo, ADOPTED_CALL)
+            changed = True
         if "tool_calls" in delta:
             known = state.calls.count
             changed = state.repair_calls(delta) or changed
@@ -324,7 +331,7 @@ class ChunkNormalizer(StreamDecoder):
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *closing]
             changed = True
         state.has_function_call = state.has_function_call or bool(delta.get("function_call"))
-        if finishes and not state.has_function_call and choice["finish_reason"] in ("stop", "tool_calls"):
+        if finishes and not state.has_function_call and choice["finish_reason"] in ("stop", "tool_calls", "function_call"):
             reason = "tool_calls" if state.calls.has_sent else "stop"
             changed = changed or reason != choice["finish_reason"]
             choice["finish_reason"] = reason

@@ -10,6 +10,11 @@ from typing import Any
 
 import msgspec
 
+from providers.base import Adjustment
+
+ADOPTED_CALL = Adjustment(
+    "tools", "reshape", from_="function_call", to="tool_calls", why="the upstream answered with the legacy 'function_call'"
+)
 _decode = msgspec.json.Decoder().decode
 
 _KINDS = {"function": "arguments", "custom": "input"}
@@ -210,6 +215,20 @@ def repair_calls(calls: list[Any]) -> list[dict[str, Any]]:
             text = "{}"
         repaired.append({"id": call_id, "type": kind, kind: {**body, "name": name, _KINDS[kind]: text}, **others})
     return repaired
+
+
+def adopt_function_call(message: dict[str, Any], *, has_calls: bool = False) -> bool:
+    """Turn the legacy `function_call` of a message or delta into a tool call. Return whether there was one.
+
+    With `has_calls`, or if the message has tool calls, it is only removed: the upstream sends the call in both forms.
+    """
+    call = message.get("function_call")
+    if type(call) is not dict or not call:
+        return False
+    del message["function_call"]
+    if not has_calls and not message.get("tool_calls"):
+        message["tool_calls"] = [{"function": call}]
+    return True
 
 
 def is_server_call(call: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from gateway import accounting
 from gateway.emulate.fan_out import MergedStream, gather_all, interleave, merge_answers
 from gateway.response.hooked_answer import hooked_stream
 from gateway.response.json_response import fetch_answer, send_json
-from gateway.response.stream_response import UpstreamStream, finish, open_stream, open_upstream
+from gateway.response.stream_response import UpstreamStream, finish, note_decoder, open_stream, open_upstream
 from gateway.response.upstream_answer import NOT_AN_ANSWER
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import UNREADABLE_ERRORS, OpeningChunk
@@ -68,6 +68,7 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     relays = [streams[at].relay for at in range(len(bodies))]
     attempt.usage = await accounting.usage_of_answers(call, attempt, [(relay.usage, relay.chunks) for relay in relays])
     attempt.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
+    note_decoder(exchange)
     out = whole.usage_event(len(bodies)) if call.wants_usage else b""
     if hooked is not None:
         out = await hooked.pass_on(out, is_end=True)

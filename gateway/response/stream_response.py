@@ -30,7 +30,7 @@ from gateway.streams.native_relay import EventReader, NativeRelay
 from gateway.streams.relay import DONE, Relay
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body, StreamFailure
+from providers.base import NOTES, Body, StreamFailure
 
 
 class UpstreamStream:
@@ -167,6 +167,14 @@ def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
     stream.note_cut(exchange.call, attempt)
+    note_decoder(exchange)
+
+
+def note_decoder(exchange: UpstreamExchange) -> None:
+    """Add to the receipt the adjustments that the provider's decoder made to the streams of the attempt."""
+    notes = exchange.options.memo.get(NOTES)
+    if notes:
+        receipt.add_notes(exchange.call, exchange.attempt, notes)
 
 
 async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> UpstreamStream:

@@ -8,6 +8,8 @@ from providers.rules.rule import Rule, Work
 
 LEGACY_CALLS = "legacy calls"
 """Key of `Options.memo`: the caller sent `functions`, so the answer must have `function_call` instead of `tool_calls`."""
+ONLY_FUNCTIONS = "only functions"
+"""Key of `Options.memo`: the caller sent `functions` and no `tools`, so an answer may have `function_call`."""
 NO_TOOLS = "there are no tools"
 
 
@@ -81,6 +83,8 @@ class FunctionsBesideTools(_Always, frozen=True):
         body = work.body
         tools, functions = body.get("tools"), body.get("functions")
         if not tools or not functions:
+            if functions:
+                work.options.memo[ONLY_FUNCTIONS] = True
             return
         known = {tool["function"].get("name"): tool["function"] for tool in tools if type(tool.get("function")) is dict}
         added = []

@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletion
 
 from providers.answers import read_answer
 from providers.base import Options
+from providers.rules.legacy_functions import ONLY_FUNCTIONS
 from tests.providers.adapting import target_for
 from tests.providers.test_stream_shapes import KINDS
 from tests.providers.wires import answer
@@ -22,10 +23,10 @@ CALLS = answer({"content": None, "tool_calls": [CALL]}, "tool_calls")
 TEXT = answer({"content": "A"}, "stop", 2)
 
 
-def decode(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+def decode(kind: str, body: dict[str, Any], *, sent_functions: bool = False) -> dict[str, Any]:
     """Return the answer that the caller gets. The openai package must accept it as an answer."""
-    target = target_for(kind)
-    result: dict[str, Any] = json.loads(target.kind.decode(json.dumps(body).encode(), target, Options()).body)
+    target, options = target_for(kind), Options(memo={ONLY_FUNCTIONS: True} if sent_functions else {})
+    result: dict[str, Any] = json.loads(target.kind.decode(json.dumps(body).encode(), target, options).body)
     ChatCompletion.model_validate(result, strict=True)
     return result
 
@@ -179,13 +180,21 @@ def test_usage_is_read_alike_with_and_without_repairs(usage: dict[str, Any]) -> 
 def test_a_whole_answer_has_a_finish_reason(reason: str | None, message: dict[str, Any], shown: str) -> None:
     assert decode("vllm", {**answer(message, "stop"), "choices": [
         {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
-    ]})["choices"][0]["finish_reason"] == shown  # fmt: skip
+    ]}, sent_functions=True)["choices"][0]["finish_reason"] == shown  # fmt: skip
 
 
 @each(("call", "shown"), [({}, None), ({"name": "f"}, "{}"), ({"name": "f", "arguments": {"a": 1}}, '{"a": 1}')])
 def test_a_function_call_has_arguments_as_text(call: dict[str, Any], shown: str | None) -> None:
-    message = decode("ollama", answer({"content": "A", "function_call": call}, "stop"))["choices"][0]["message"]
+    given = answer({"content": "A", "function_call": call}, "stop")
+    message = decode("ollama", given, sent_functions=True)["choices"][0]["message"]
     assert (message.get("function_call") or {}).get("arguments") == shown
+    calls = decode("ollama", given)["choices"][0]["message"].get("tool_calls") or [{"function": {}}]
+    assert calls[0]["function"].get("arguments") == shown, "a caller that sent no functions gets a tool call"
+
+
+def test_a_call_in_both_forms_is_one_tool_call() -> None:
+    both = answer({"content": None, "tool_calls": [CALL], "function_call": CALL["function"]}, "function_call")
+    assert decode("vllm", both)["choices"] == CALLS["choices"]
 
 
 @each(("given", "shown"), [
