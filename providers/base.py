@@ -100,6 +100,7 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 
 TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`
+CHOICES = "choices"  # key of `Options.memo` for the number of choices that the stream of a chat completion may have
 NOTES = "notes"  # key of `Options.memo` for the adjustments that the decoder of a stream made: a list without repetitions
 
 

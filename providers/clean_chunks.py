@@ -12,6 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from providers.usage import MAX_TOKENS
 
+_decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 _Name = Annotated[str, Meta(min_length=1)]
 _Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 _Text = str | None | UnsetType
@@ -149,3 +151,11 @@ def frame_of(data: bytes, chunk: CleanChunk | CleanTextChunk) -> tuple[bytes, by
     if data.find(quoted, at + 1) >= 0:
         return None  # the same text occurs twice
     return b"data: " + data[: at + 1], data[at + len(quoted) - 1 :] + b"\n\n"
+
+
+def with_role(data: bytes) -> bytes:
+    """Return a chunk of one choice with the role `assistant` in its delta."""
+    chunk = _decode_any(data)
+    choice = chunk["choices"][0]
+    choice["delta"] = {"role": "assistant", **choice["delta"]}
+    return _encode(chunk)

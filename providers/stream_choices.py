@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from providers.base import Adjustment
 from providers.tool_calls import CallStream, adopt_function_call, calls_of
+
+SURPLUS = Adjustment("n", "warn", why="the upstream sent more choices than were requested; they are left out")
 
 
 class StreamChoice:

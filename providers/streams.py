@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 from providers.answers import Repair, repair_content
-from providers.base import Failure, StreamDecoder, StreamFailure, add_note
+from providers.base import CHOICES, Failure, StreamDecoder, StreamFailure, add_note
 from providers.chunk_errors import drop_empty_errors, error_of, has_readable_choices
 from providers.chunk_templates import ChunkTemplates
-from providers.clean_chunks import CHAT_CHUNKS, TEXT_CHUNKS, CleanChunk, CleanReader, CleanTextChunk, frame_of
+from providers.clean_chunks import CHAT_CHUNKS, TEXT_CHUNKS, CleanChunk, CleanReader, CleanTextChunk, frame_of, with_role
 from providers.failures import read_failure
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.rules.legacy_functions import ONLY_FUNCTIONS
-from providers.stream_choices import StreamChoice
+from providers.stream_choices import SURPLUS, StreamChoice
 from providers.tool_calls import ADOPTED_CALL
 from providers.usage import normalize_usage, read_usage
 
@@ -42,6 +42,9 @@ class ChunkNormalizer(StreamDecoder):
     ) -> None:
         """`repairs` are the vendor's own repairs. `hides_output` is explained in `normalize_usage`. `memo` is `Options.memo`."""
         self._memo = {ONLY_FUNCTIONS: True} if memo is None else memo
+        self._most = self._memo.get(CHOICES)
+        self._has_surplus = False
+        """Whether the newest decoded chunk had a choice beyond the requested ones, which is left out."""
         self._repairs = repairs
         self._is_chat = operation != "completions"
         self._object = _OBJECTS["chat" if self._is_chat else "completions"]
@@ -151,12 +154,14 @@ class ChunkNormalizer(StreamDecoder):
             choice = chunk.choices[0]
             state = self._choices.get(choice.index)
             if state is None:
+                if self._most is not None and choice.index >= self._most:
+                    return None
                 state = self._choices[choice.index] = StreamChoice()
             has_role, finishes = choice.has_role, choice.finish_reason is not None
             if (state.has_role and has_role) or (state.finished and finishes):
                 return None
             if self._is_chat and not state.has_role and not has_role:
-                data = _with_role(data)
+                data = with_role(data)
             state.has_role = True
             state.finished = state.finished or finishes
             state.has_delta = True
@@ -191,7 +196,7 @@ class ChunkNormalizer(StreamDecoder):
         for repair in self._repairs:
             has_own_repairs = repair(chunk) or has_own_repairs
         changed = self._shape(chunk) or has_own_repairs or changed
-        if not self._identify(chunk):
+        if (self._has_surplus and not chunk["choices"] and not chunk.get("usage")) or not self._identify(chunk):
             return ()
         changed = self._share_identity(chunk) or changed
         held, self._held = self._held, []
@@ -201,7 +206,7 @@ class ChunkNormalizer(StreamDecoder):
         if type(chunk.get("usage")) is dict and read_usage(chunk["usage"]) is not None:
             self._templates.take_usage()  # the usage in the templates is older
         if not self._templates.gives_up(len(self._choices)):
-            if has_own_repairs:
+            if has_own_repairs or self._has_surplus:
                 self._templates.miss()
             elif not self._templates.would_hide_usage(data):
                 self._learn(data, sent, chunk)
@@ -260,6 +265,7 @@ class ChunkNormalizer(StreamDecoder):
         given = source if type(source) is list else [source]
         choices = [choice for choice in given if type(choice) is dict]
         changed = type(source) is not list or len(choices) != len(source)
+        self._has_surplus = False
         if changed:
             chunk["choices"] = choices
         for position, choice in enumerate(choices):
@@ -269,6 +275,9 @@ class ChunkNormalizer(StreamDecoder):
                 changed = True
                 if type(chunk.get("usage")) is not dict:
                     chunk["usage"] = usage
+        if self._has_surplus:
+            chunk["choices"] = [choice for choice in choices if choice["index"] in self._choices]
+            add_note(self._memo, SURPLUS)
         extra = chunk.get("x_groq")
         if type(extra) is dict and type(extra.get("usage")) is dict and type(chunk.get("usage")) is not dict:
             chunk["usage"] = extra["usage"]  # also from a proxy in front of Groq
@@ -290,6 +299,9 @@ class ChunkNormalizer(StreamDecoder):
             changed = True
         state = self._choices.get(index)
         if state is None:
+            if self._most is not None and index >= self._most:
+                self._has_surplus = True
+                return True
             state = self._choices[index] = StreamChoice()
         try:
             reason = finish_reason(choice.get("finish_reason"))
@@ -336,11 +348,3 @@ class ChunkNormalizer(StreamDecoder):
             changed = changed or reason != choice["finish_reason"]
             choice["finish_reason"] = reason
         return changed
-
-
-def _with_role(data: bytes) -> bytes:
-    """Return a chunk of one choice with the role `assistant` in its delta."""
-    chunk = _decode_any(data)
-    choice = chunk["choices"][0]
-    choice["delta"] = {"role": "assistant", **choice["delta"]}
-    return _encode(chunk)

@@ -11,14 +11,16 @@ from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.native_relay import NativeRelay
 from gateway.streams.relay import Relay
 from gateway.streams.resumed import ResumedStream
-from gateway.tokens.inputs import answer_count
-from providers.base import Body, StreamDecoder
+from gateway.tokens.inputs import answer_count, choice_count
+from providers.base import CHOICES, Body, StreamDecoder
 from providers.plain_usage import read_mapped
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events per answer. A stream with more is assumed to be endless."""
 NATIVE_EVENTS = 4
 """Factor for streams in the caller's own API. Their events may contain less than one token; those of citations are an example."""
+_MORE_CHOICES = frozenset({"best_of", "num_return_sequences", "candidate_count", "num_generations", "num_completions", "use_beam_search"})
+"""Fields of some servers that may request several choices, as `n` does. Their rules are unknown, so no choice is left out."""
 
 
 def _decoders(exchange: UpstreamExchange) -> tuple[StreamDecoder | None, StopStream | None]:
@@ -59,7 +61,9 @@ def _max_events(body: Body) -> float:
 
 def chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
     """Return the relay of a chat stream, and the decoder that ends it at a stop string, if any."""
-    target = exchange.target
+    target, options = exchange.target, exchange.options
+    if options.operation == "chat" and not body.has_any(_MORE_CHOICES):
+        options.memo[CHOICES] = choice_count(body)
     decoder, stops = _decoders(exchange)
     relay = Relay(
         decoder=decoder,

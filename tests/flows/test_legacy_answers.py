@@ -17,7 +17,7 @@ from tests.flows.conftest import RECEIPT, chat, events, post_as, serving
 from tests.support.apis import ALL_WAYS, Api
 
 FUNCTION = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
-TOOLS = {"tools": [{"type": "function", "function": FUNCTION}]}
+TOOLS: dict[str, Any] = {"tools": [{"type": "function", "function": FUNCTION}]}
 BASE = {"id": "c", "created": 1, "model": "mock"}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 CALL = {"name": "weather", "arguments": '{"city": "Bern"}'}
