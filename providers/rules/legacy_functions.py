@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.rules.rule import Rule, Work
+from providers.rules.rule import MAX_UNAFFECTED, Rule, Work
 
 LEGACY_CALLS = "legacy calls"
 """Key of `Options.memo`: the caller sent `functions`, so the answer must have `function_call` instead of `tool_calls`."""
 ONLY_FUNCTIONS = "only functions"
 """Key of `Options.memo`: the caller sent `functions` and no `tools`, so an answer may have `function_call`."""
 NO_TOOLS = "there are no tools"
+_listed: set[tuple[object, ...]] = set()
+"""Keys of choices and large lists of tools that have the chosen tools: callers send the same tools with every call."""
 
 
 class LegacyFunctions(Rule, frozen=True):
@@ -109,7 +111,11 @@ class FunctionsBesideTools(_Always, frozen=True):
 
 
 class ChoiceWithoutTools(_Always, frozen=True):
-    """Drops a tool choice without tools, which vendors reject. Strict mode refuses a choice that forces a call."""
+    """Drops a tool choice without tools, which vendors reject. Strict mode refuses a choice that forces a call.
+
+    Refuses the choice of a tool that the request does not have: OpenAI, Anthropic and vLLM answer 400, SGLang 500
+    (sglang#28862), and other servers call another tool.
+    """
 
     param: str = "tool_choice"
 
@@ -119,13 +125,42 @@ class ChoiceWithoutTools(_Always, frozen=True):
 
     def apply(self, work: Work) -> None:
         for name, tools in (("tool_choice", "tools"), ("function_call", "functions")):
-            if name not in work.body or work.body.is_true(tools):
+            if name not in work.body:
                 continue
-            if work.body.get(name) in (None, "auto", "none"):
+            if work.body.is_true(tools):
+                _check_choice(work, name, tools)
+            elif work.body.get(name) in (None, "auto", "none"):
                 work.report(name, "drop", why=NO_TOOLS)
+                work.body.pop(name)
             else:
                 work.report_lossy(name, "drop", f"{NO_TOOLS} in '{tools}'", code="unsupported_combination")
-            work.body.pop(name)
+                work.body.pop(name)
+
+
+def _check_choice(work: Work, param: str, tools: str) -> None:
+    """Refuse a choice of functions or custom tools of which one is not listed."""
+    choice = work.body.get(param)
+    if type(choice) is not dict:
+        return
+    key = work.body.key_of((param, tools))
+    if key is not None and key in _listed:
+        return
+    allowed = choice.get("allowed_tools")
+    chosen = allowed.get("tools") if type(allowed) is dict else [{"function": choice} if param == "function_call" else choice]
+    known = {_name(tool if tools == "functions" else tool.get("function") or tool.get("custom")) for tool in work.body.get(tools)}
+    for name in (_name(each.get("function") or each.get("custom")) for each in chosen or () if type(each) is dict):
+        if name is not None and name not in known:
+            raise work.refuse(param, f"'{tools}' has no tool {name[:80]!r}")
+    if key is not None:
+        if len(_listed) >= MAX_UNAFFECTED:
+            _listed.clear()
+        _listed.add(key)
+
+
+def _name(tool: Any) -> str | None:
+    """Return the name of a function or custom tool, or None if there is none."""
+    name = tool.get("name") if type(tool) is dict else None
+    return name if type(name) is str else None
 
 
 def _tool(function: dict[str, Any]) -> dict[str, Any]:

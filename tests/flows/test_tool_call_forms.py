@@ -10,7 +10,8 @@ import pytest
 
 from tests.faults.behaviours import sse
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script, canned
-from tests.flows.conftest import RECEIPT, chat, events, post_chat, serving
+from tests.flows.conftest import RECEIPT, chat, events, post_as, post_chat, serving
+from tests.support.apis import CONVERSATIONS, Api
 
 FUNCTION = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
 LEGACY = {"functions": [FUNCTION], "function_call": {"name": "weather"}}
@@ -114,3 +115,16 @@ async def test_several_choices_are_converted_each(up: FaultUpstream, client: htt
     assert answer.status_code == 200
     assert "tool_calls" not in answer.text
     assert answer.text.count('"finish_reason":"function_call"') == 2
+
+
+@pytest.mark.parametrize("api", CONVERSATIONS, ids=[api.name for api in CONVERSATIONS])
+async def test_a_choice_of_an_unknown_tool_is_refused_before_it_is_sent(up: FaultUpstream, client: httpx.AsyncClient, api: Api) -> None:
+    tools: dict[str, Any] = {"tools": [{"type": "function", "function": FUNCTION}]}
+    choice: dict[str, Any] = {"type": "function", "function": {"name": "wether"}}
+    async with serving(up) as gateway:
+        answer = await post_as(api, client, gateway, tool_choice=choice, **tools)
+    assert (answer.status_code, len(up.requests)) == (400, 0)
+    error = api.read(answer).error
+    assert error is not None
+    assert (error["param"], error["code"]) == ("tool_choice", "invalid_value")
+    assert "'wether'" in error["message"]

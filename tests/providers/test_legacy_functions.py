@@ -91,3 +91,30 @@ def test_a_choice_without_tools_is_left_out(kind: str, name: str, lists: dict[st
     with pytest.raises(Refusal) as refused:
         adapt(kind, {name: named, **lists}, model=model_of(kind), strict=True)
     assert refused.value.param == name
+
+
+UNKNOWN: list[dict[str, Any]] = [
+    {"tool_choice": {"type": "function", "function": {"name": "x"}}, "tools": [TOOL]},
+    {"function_call": {"name": "x"}, "functions": [FUNCTION]},
+]
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "x"}}]}}
+
+
+@pytest.mark.parametrize("request_", UNKNOWN, ids=["tools", "functions"])
+@pytest.mark.parametrize("kind", sorted(providers.OURS))
+def test_a_choice_of_a_tool_that_is_not_sent_is_refused(kind: str, request_: dict[str, Any]) -> None:
+    with pytest.raises(Refusal) as refused:
+        adapt_with(kind, request_, Options(), model=model_of(kind), tools=True)
+    assert refused.value.param == next(iter(request_))
+    assert "'x'" in refused.value.message
+
+
+@pytest.mark.parametrize("choice", [ALLOWED, {"type": "custom", "custom": {"name": "x"}}])
+def test_each_allowed_tool_and_custom_tool_must_be_sent(choice: dict[str, Any]) -> None:
+    custom = {"type": "custom", "custom": {"name": "patch"}}
+    with pytest.raises(Refusal):
+        adapt("openai", {"tools": [TOOL, custom], "tool_choice": choice})
+    known = {"type": "custom", "custom": {"name": "patch"}}
+    assert adapt("openai", {"tools": [TOOL, custom], "tool_choice": known}).sent["tool_choice"] == known
+    hosted = {"type": "web_search"}
+    assert adapt("openai-compatible", {"tools": [TOOL, hosted], "tool_choice": hosted}).sent["tool_choice"] == hosted
