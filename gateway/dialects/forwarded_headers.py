@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.dialects.request_headers import CallerHeaders
 from providers.base import Adjustment, Body, Refusal, Target
-from providers.rules.request_headers import CHOICES, NOT_REPORTED, SETTINGS_THAT_WIN
+from providers.rules.request_headers import CHOICES, NOT_REPORTED, SETTINGS_THAT_WIN, VENDOR_HEADERS
 
 MAX_HEADER_CHARS = 8192
 
@@ -25,6 +25,8 @@ def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, stric
             continue
         else:
             why = f"{target.provider} defines no such header"
+            if name not in VENDOR_HEADERS:
+                why = f"it is unknown; 'forward_headers' of {target.provider} can forward it"
         if not why:
             continue
         if strict:

@@ -20,7 +20,7 @@ from gateway.dialects.tags import read_tags
 from gateway.errors import BadRequest, refuse
 
 PREFIX = b"x-gateway-"
-MARKS = frozenset({PREFIX[:9], b"x_gateway"})
+MARKS = (PREFIX[:9], b"x_gateway")
 """The beginnings of names that may have the prefix, also with `_` in place of `-`, which is refused as a misspelling."""
 BOOLEANS = {
     b"true": True,

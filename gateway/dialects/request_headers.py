@@ -13,11 +13,16 @@ import msgspec
 from gateway.dialects.gateway_headers import MARKS, GatewayHeaders, read_gateway_headers
 from gateway.dialects.tags import read_tags
 from gateway.errors import refuse
-from providers.rules.request_headers import NUMBERS, VENDOR_HEADERS
+from providers.rules.request_headers import NUMBERS, VENDOR_HEADERS, VENDOR_PREFIXES, WITHOUT_EFFECT
 
 REQUEST_ID, TAGS = b"x-request-id", b"x-gateway-tags"
 TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
 """W3C Trace Context and Baggage: every upstream gets them."""
+_VENDORS = tuple(prefix.encode() for prefix in VENDOR_PREFIXES)
+_PREFIXES = (*MARKS, *_VENDORS)
+_STARTS = frozenset(prefix[:5] for prefix in _PREFIXES)
+"""The first characters of names that may have a prefix: one lookup tells that an ordinary header has none."""
+_IGNORED = frozenset(name.encode() for name in WITHOUT_EFFECT)
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
 
 
@@ -40,7 +45,7 @@ class CallerHeaders(msgspec.Struct):
     gateway: GatewayHeaders
     request_id: bytes | None = None
     vendor: dict[str, str] = {}
-    """Headers that at least one provider type defines or that a configured provider forwards."""
+    """Headers that a configured provider forwards, that a provider type defines, or that have the prefix of a vendor."""
     trace: list[tuple[str, str]] = []
     used: frozenset[str] = frozenset()
     """Names in `vendor` that the gateway itself uses."""
@@ -66,7 +71,9 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) ->
     Raise BadRequest for an unknown `x-gateway-*` header or an invalid value.
     """
     names = known.names
-    found = [header for header in headers if header[0] in names or header[0][:9] in MARKS]
+    found = [header for header in headers if header[0] in names or header[0][:5] in _STARTS]
+    if found:
+        found = [header for header in found if header[0] in names or (header[0].startswith(_PREFIXES) and header[0] not in _IGNORED)]
     return _sort(found, known) if found else None
 
 
@@ -83,13 +90,13 @@ def _sort(found: list[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeader
             sorted_.request_id = value
         elif name in TRACE_HEADERS:
             sorted_.trace.append((name.decode(), value.decode("latin-1")))
-        elif name in known.names:
+        elif name in known.names or name.startswith(_VENDORS):
             text = value.decode("latin-1").strip()
             param = name.decode()
             if param in NUMBERS and not _NUMBER.fullmatch(text):
                 raise refuse(param, f"Header '{param}' must be a number, not {text[:64]!r}.")
             sorted_.vendor[param] = text
-    sorted_.used = frozenset(name.decode() for name in known.session if name.decode() in sorted_.vendor)
+    sorted_.used = frozenset(name.decode() for name in configured if name.decode() in sorted_.vendor)
     return sorted_
 
 

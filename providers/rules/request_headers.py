@@ -53,6 +53,21 @@ NOT_REPORTED: frozenset[str] = frozenset({"cf-ray", "x-amz-cf-id", "x-session-id
 VENDOR_HEADERS: frozenset[str] = frozenset(NOT_FORWARDED).union(*CALLER_HEADERS.values())
 """All headers that vendors define, forwarded or not."""
 
+VENDOR_PREFIXES: tuple[str, ...] = (
+    "anthropic-", "cohere-", "fireworks-", "groq-", "openai-", "x-anthropic-", "x-cerebras-", "x-cohere-", "x-deepseek-", "x-fireworks-",
+    "x-friendli-", "x-grok-", "x-groq-", "x-mistral-", "x-openai-", "x-openrouter-", "x-siati-", "x-together-", "x-xai-",
+)
+"""Prefixes that only the headers of a vendor of models have. A header with one of them that is not in the table is reported as well.
+
+The prefixes of clouds (`x-amz-`, `x-goog-`, `x-ms-`) are absent, because their clients and proxies add such headers to every request.
+"""
+
+WITHOUT_EFFECT: frozenset[str] = frozenset({
+    "anthropic-dangerous-direct-browser-access", "x-openai-memgen-request", "x-openai-subagent",
+})  # fmt: skip
+"""Headers with such a prefix that clients add by themselves, and that change no answer: the first one is for browsers (kiss-translator#292),
+and the others name the part of Codex that calls. Nothing is lost where a provider does not get them."""
+
 MERGED: frozenset[str] = frozenset({"anthropic-beta", "x-anthropic-beta", "openai-beta", "x-openrouter-categories"})
 """Headers whose value is a list: the values of the configuration and those of the caller are sent together."""
 

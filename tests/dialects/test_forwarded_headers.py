@@ -115,3 +115,15 @@ def test_a_parameter_of_the_request_goes_before_the_header() -> None:
 def test_a_value_that_cannot_be_sent_is_reported(kind: str, name: str, value: str) -> None:
     received, adjustments = sent(kind, headers(**{name: value}))
     assert (name in received, [one.param for one in adjustments]) == (False, [name])
+
+
+@each("kind", KINDS)
+@each("name", ["openai-foo", "anthropic-foo"])
+def test_an_unknown_header_of_a_vendor_is_reported_and_refused_in_strict_mode(kind: str, name: str) -> None:
+    found = headers(**{name: "1"})
+    received, adjustments = sent(kind, found)
+    assert name not in received
+    assert [(one.param, one.action) for one in adjustments] == [(name, "drop")]
+    with pytest.raises(Refusal, match="'forward_headers' of up can forward it"):
+        forward_headers(found, target(kind), body(), strict=True)
+    assert sent(kind, found, target(kind, frozenset({name}))) == ({**received, name: "1"}, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.dialects.request_headers import known_headers, read_headers
+from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.errors import BadRequest
 from tests.support.calls import calls_of
 from tests.support.each import each
@@ -73,3 +73,21 @@ def test_a_name_with_underscores_is_a_misspelling(name: bytes) -> None:
 @each("name", [b"x-gateway", b"x-gatewayed", b"x_gateway"])
 def test_a_name_that_only_begins_alike_is_not_the_gateways(name: bytes) -> None:
     read_headers([*ORDINARY, (name, b"true")], KNOWN)
+
+
+def test_an_unknown_header_with_the_prefix_of_a_vendor_is_found() -> None:
+    found = read_headers([*ORDINARY, (b"openai-foo", b"1"), (b"anthropic-foo", b"2"), (b"x-grok-foo", b"3")], KNOWN)
+    assert found is not None
+    assert found.vendor == {"openai-foo": "1", "anthropic-foo": "2", "x-grok-foo": "3"}
+
+
+@each("name", [b"opener", b"anthrax", b"x-groups", b"anthropic-dangerous-direct-browser-access", b"x-openai-subagent", b"x-goog-api-client"])
+def test_a_header_that_only_begins_alike_or_has_no_effect_is_not_found(name: bytes) -> None:
+    assert read_headers([*ORDINARY, (name, b"1")], KNOWN) is None
+
+
+@each("known", [known_headers(session=["OpenAI-Conversation"]), known_headers(end_user="OpenAI-Conversation")])
+def test_a_header_with_a_prefix_that_the_configuration_names_is_used_by_the_gateway(known: KnownHeaders) -> None:
+    found = read_headers([(b"openai-conversation", b"c")], known)
+    assert found is not None
+    assert found.used == {"openai-conversation"}
