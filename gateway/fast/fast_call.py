@@ -16,7 +16,7 @@ from gateway.attempts.admission import Admission
 from gateway.call import Attempt, Call
 from gateway.fast.fast_request import FastRequest
 from gateway.http.rounds import ACCOUNT, READ
-from gateway.response import headers
+from gateway.response import headers, receipt
 from gateway.response.embeddings_response import merge_single
 from gateway.response.json_response import finish_answer, send_json
 from gateway.response.stream_response import UpstreamStream, finish, record_stream
@@ -81,7 +81,7 @@ class FastCall(FastRequest):
         body, attempt.usage, attempt.finish_reasons = answer
         if call.operation == "embeddings":
             body = merge_single(call, body)
-        if not self._own_cycle.accepts_data:
+        if not self._own_cycle.accepts_data or receipt.has_total_alone(attempt):
             exchange.rest = partial(send_json, exchange, body, response)
             self._continue_attempt()
             return
@@ -130,7 +130,7 @@ class FastCall(FastRequest):
         stream.close()
         record_stream(exchange, stream)
         if exchange.native is None:
-            if self._call.wants_usage and accounting.needs_count(self._call):
+            if self._call.wants_usage and (receipt.has_total_alone(exchange.attempt) or accounting.needs_count(self._call)):
                 exchange.rest = partial(finish, exchange, out, stream.relay.opening)
                 self._continue_attempt()
                 return

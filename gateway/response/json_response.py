@@ -157,6 +157,9 @@ async def send_json(exchange: UpstreamExchange, body: bytes, response: Response)
         body = await hooked_json(exchange, body)
     exchange.claim_caller()
     call.status, call.answered_by = 200, attempt
+    if receipt.has_total_alone(attempt) and exchange.native is None and call.operation != "rerank":
+        await accounting.count_missing(call)
+        body = receipt.add_parts(call, attempt, body)
     body = call.dialect.response(body)
     if call.wants_receipt:
         await accounting.count_missing(call)

@@ -17,6 +17,7 @@ from providers.base import Adjustment, Body, Usage
 MAX_HEADER_BYTES = 1024
 _STOP_PARAMS = ("stop", "include_stop_str_in_output")
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
+_SPLIT = Adjustment("usage", "warn", why="the upstream reported only the total; the tokens of the prompt and the output are estimated")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -190,16 +191,40 @@ def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
 
 
 def own_usage(call: Call, attempt: Attempt, opening: OpeningChunk) -> bytes:
-    """Return the usage chunk of a stream that the gateway continued, or ended at a stop string before any usage arrived, else b""."""
+    """Return the usage chunk that a stream lacks, else b"".
+
+    The gateway continued the stream, or ended it at a stop string before any usage arrived, or the upstream reported only a total.
+    """
     if call.transcript is not None and call.transcript.handovers:
         accounting.settle(call)
         usage: Usage | None = accounting.continued_usage(call)
     elif attempt.usage is None and attempt.stop_matched is not None:
         accounting.settle(call)
         usage = attempt.usage
+    elif has_total_alone(attempt) and attempt.relays:
+        return b"data: " + add_parts(call, attempt, attempt.relays[-1].usage_event) + b"\n\n"
     else:
         return b""
     return usage_chunk(call, usage, opening) if usage is not None else b""
+
+
+def has_total_alone(attempt: Attempt) -> bool:
+    """Return whether the upstream reported a total without the tokens of the prompt and the output."""
+    return attempt.usage is not None and attempt.usage.unsplit_tokens > 0
+
+
+def add_parts(call: Call, attempt: Attempt, data: bytes) -> bytes:
+    """Complete the usage of an answer or chunk that has only a total with the estimates that are billed, and note this."""
+    body = Body(data)
+    raw = body.get("usage")
+    accounting.settle(call)
+    if type(raw) is not dict or attempt.usage is None:
+        return data
+    add_notes(call, attempt, [_SPLIT])
+    prompt, output = attempt.usage.prompt_tokens, attempt.usage.completion_tokens
+    made = {} if call.operation == "embeddings" else {"completion_tokens": output}
+    body.set("usage", {**raw, "prompt_tokens": prompt, **made, "total_tokens": prompt + output})
+    return body.encode()
 
 
 def _last_chunk(call: Call, opening: OpeningChunk, name: str, value: Any) -> bytes:

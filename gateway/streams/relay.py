@@ -322,7 +322,7 @@ class Relay:
         return held
 
     def end(self) -> bytes:
-        """Return the bytes to send at the end of the upstream: held events and requested usage, without [DONE].
+        """Return the bytes to send at the end of the upstream: held events and requested usage (not a total alone), without [DONE].
 
         Raise StreamFailure if the stream failed, or if it ended before every choice had a finish reason.
         """
@@ -341,7 +341,7 @@ class Relay:
         if not self.finished:
             raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
         self.started = True
-        if self._usage_asked and (usage_event := self.usage_event):
+        if self._usage_asked and (usage_event := self.usage_event) and not (self._usage and self._usage.unsplit_tokens):
             out += b"data: " + usage_event + b"\n\n"
         return self._release() + out
 

@@ -65,8 +65,8 @@ The prefixes of clouds (`x-amz-`, `x-goog-`, `x-ms-`) are absent, because their 
 WITHOUT_EFFECT: frozenset[str] = frozenset({
     "anthropic-dangerous-direct-browser-access", "x-openai-memgen-request", "x-openai-subagent",
 })  # fmt: skip
-"""Headers with such a prefix that clients add by themselves, and that change no answer: the first one is for browsers (kiss-translator#292),
-and the others name the part of Codex that calls. Nothing is lost where a provider does not get them."""
+"""Headers with such a prefix that clients add by themselves, and that change no answer. The first one is for browsers
+(kiss-translator#292), and the others name the part of Codex that calls. Nothing is lost where a provider does not get them."""
 
 MERGED: frozenset[str] = frozenset({"anthropic-beta", "x-anthropic-beta", "openai-beta", "x-openrouter-categories"})
 """Headers whose value is a list: the values of the configuration and those of the caller are sent together."""

@@ -81,7 +81,9 @@ def test_an_unknown_header_with_the_prefix_of_a_vendor_is_found() -> None:
     assert found.vendor == {"openai-foo": "1", "anthropic-foo": "2", "x-grok-foo": "3"}
 
 
-@each("name", [b"opener", b"anthrax", b"x-groups", b"anthropic-dangerous-direct-browser-access", b"x-openai-subagent", b"x-goog-api-client"])
+@each("name", [
+    b"opener", b"anthrax", b"x-groups", b"anthropic-dangerous-direct-browser-access", b"x-openai-subagent", b"x-goog-api-client",
+])  # fmt: skip
 def test_a_header_that_only_begins_alike_or_has_no_effect_is_not_found(name: bytes) -> None:
     assert read_headers([*ORDINARY, (name, b"1")], KNOWN) is None
 
