@@ -12,6 +12,7 @@ from gateway.dialects.tokenize import take_asked
 from gateway.errors import unreadable
 from gateway.explain.read import read_call
 from gateway.explain.request import DryRun
+from gateway.hooks.run import Pieces
 from gateway.targets.candidate import Candidate
 from providers.base import Body
 
@@ -38,11 +39,16 @@ async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Heade
 
 
 async def answer_detokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
-    """Return the text of token ids: `prompt` for vLLM's clients, `text` for others. Raise GatewayError if the request is invalid."""
+    """Return the text of token ids: `prompt` for vLLM's clients, `text` for others.
+
+    The text passes through the hooks like that of an answer. Raise GatewayError if the request is invalid or a hook refuses the text.
+    """
     candidates, body = _read(run, call, source, headers)
-    begin_hooks(run.hooks, call)
+    hooks = begin_hooks(run.hooks, call)
     candidate = await hook_target(call, candidates)
     text, tokenizer = await detokenize(body.get("tokens"), body, candidate)
+    if hooks is not None and text:
+        text = await hooks.piece("text", "text", text, is_last=True, pieces=Pieces())
     return {"prompt": text, "text": text, "tokenizer": tokenizer, "target": candidate.backend.target.name}
 
 

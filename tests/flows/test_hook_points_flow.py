@@ -397,3 +397,21 @@ async def test_a_refusal_in_a_hedged_call_ends_the_call(up: FaultUpstream, clien
             answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=stream))
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_denied")
         await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+
+
+async def test_the_text_of_token_ids_passes_through_the_hooks(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = f"""
+providers: {{ up: {{ type: openai, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }} }}
+models: {{ m: up/gpt-4o }}
+"""
+    ids: list[int] = []
+    deny = "hooks: [{ deny: { words: [hello]%s } }]\n"
+    for hook, status in (("", 200), (deny % ", action: replace", 200), (deny % "", 400)):
+        async with live(yaml + hook, environ={"UP_KEY": CREDENTIAL}) as gateway:
+            ids = ids or (await client.post(gateway.base_url + "/tokenize", json={"model": "m", "prompt": "hello world"})).json()["tokens"]
+            answer = await client.post(gateway.base_url + "/detokenize", json={"model": "m", "tokens": ids})
+        assert answer.status_code == status, answer.text
+        if status == 400:
+            assert answer.json()["error"]["code"] == "content_denied"
+        else:
+            assert answer.json()["text"] == answer.json()["prompt"] == ("[removed] world" if hook else "hello world")
