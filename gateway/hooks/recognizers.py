@@ -56,8 +56,12 @@ _EMAIL_LABEL = (
     rf"(?:[^\W_{UNSPACED}](?:(?:[^\W{UNSPACED}]|[\u0300-\u036f-]){{0,61}}[^\W_{UNSPACED}])?"
     rf"|[{UNSPACED}](?:[\w-]{{0,61}}[^\W_])?)"
 )
+_EMAIL_END = rf"[^\W\d_{UNSPACED}]{{2,63}}"
+_WIDE_ENDS = "中国|中國|公司|集团|香港|台湾|台灣|新加坡|网络|网址|在线|中文网|商城|政务|公益|商标|手机|世界|みんな|コム"
+"""The top-level domains that may follow an ideographic full stop. It separates labels (UTS 46) and ends a sentence, so that any other word
+in a script without spaces is the next sentence."""
 _LOCAL_CHARS = 64
-_LOCAL = re.compile(rf"(?:[^\W{UNSPACED}]|[\u0300-\u036f.+%-]){{1,{_LOCAL_CHARS}}}")
+_LOCAL = re.compile(rf"(?:[^\W{UNSPACED}]|[\u0300-\u036f.+%-]|(?<=[^\W_])'(?=[^\W_])){{1,{_LOCAL_CHARS}}}")
 _UNSPACED_LOCAL = re.compile(rf"(?=[{UNSPACED}])[\w.+%-]{{1,{_LOCAL_CHARS}}}")
 _VERSION = re.compile(r"(?:[0-9]+\.){2,}[^\W\d_]+\Z")
 _TOKEN_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -75,10 +79,10 @@ _ZEROS = (
 _PLAIN: dict[int, int | str] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if code != 0xFF1A},
     **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
-    0x2010: "-", 0x2011: "-",
+    0x2010: "-", 0x2011: "-", 0x2019: "'",
     **{zero + digit: str(digit) for zero in _ZEROS for digit in range(10)},
 }  # fmt: skip
-"""Full-width characters, digits, spaces and hyphens as characters of ASCII. A full-width colon stays: it could belong to an IP address."""
+"""Full-width characters, digits, spaces, hyphens and apostrophes as those of ASCII. A full-width colon stays: an IP address may have it."""
 _DASH = re.compile(r"(?<=[0-9)])[\u2012\u2013\u2212](?=[0-9(])")
 """A dash that stands for a hyphen: one between digits. Before a number, it is a dash or a minus."""
 
@@ -97,7 +101,8 @@ FORMS: tuple[tuple[MaskKind, str, str], ...] = (
     ("jwt", ".eyJ", r"\.eyJ[A-Za-z0-9_-]{4,8192}+\.[A-Za-z0-9_-]{0,2048}+"),
     *(("api_key", start, re.escape(start) + rest) for start, rest in _DISTINCT_KEYS),
     *(("api_key", start, rf"{re.escape(start)}(?<![A-Za-z]{re.escape(start)}){rest}") for start, rest in _KEYS),
-    ("email", "@", rf"@(?:{_EMAIL_LABEL}\.){{1,8}}(?:[^\W\d_{UNSPACED}]{{2,63}}|[{UNSPACED}]{{2,63}})"),
+    ("email", "@", rf"@(?:(?:{_EMAIL_LABEL}\.){{1,8}}(?:{_EMAIL_END}|[{UNSPACED}]{{2,63}})"
+     rf"|(?:{_EMAIL_LABEL}[\u3002\uff61]){{1,8}}(?:{_EMAIL_END}|{_WIDE_ENDS}))"),
     ("iban", "", r"[A-Za-z]{2}[0-9]{2}(?:(?<![A-Za-z0-9][\s\S]{4})(?:[ -]?[A-Za-z0-9]){11,30}"
      r"|(?:[ -]?[A-Za-z]){0,4}(?:[ -]?[0-9]){7,28})"),
     ("card", "", r"[2-6]" + _not_after("0-9+-") + _NOT_DECIMAL + r"(?:(?<!_[\s\S])[0-9]{12,18}(?![A-Za-z])"
@@ -191,12 +196,18 @@ def _jwt(text: str, start: int, end: int) -> Span | None:
 
 
 def _email(text: str, start: int, end: int) -> Span | None:
-    """Return the place of an address whose `@` and domain were found."""
+    """Return the place of an address whose `@` and domain were found.
+
+    An apostrophe belongs to the name (`o'brien`), unless it opens a quotation that ends after the address (`f'ada@example.org'`).
+    """
     before = text[max(0, start - _LOCAL_CHARS) : start][::-1]
     local = _LOCAL.match(before) or _UNSPACED_LOCAL.match(before)
     if local is None or (text[end : end + 1].isdigit() and _VERSION.match(text, start + 1, end)):
         return None
-    return start - local.end(), end
+    size, quote = local.end(), local.group().find("'")
+    if quote >= 0 and text[end : end + 1] == "'" and before[size : size + 1] != "'":
+        size = quote
+    return start - size, end
 
 
 def _card(text: str, start: int, end: int) -> Span | None:

@@ -317,3 +317,21 @@ async def test_a_search_ends_when_no_call_waits_for_it() -> None:
 def test_no_form_repeats_a_repetition() -> None:
     for _, _, pattern in FORMS:
         assert not re.search(r"[*+}]\)[*+]", pattern), pattern
+
+
+@each("apostrophe", "'’＇")
+def test_an_apostrophe_inside_a_name_belongs_to_an_address_and_a_quotation_mark_does_not(apostrophe: str) -> None:
+    address = f"o{apostrophe}brien@example.com"
+    for text in (f"to {address}.", f"{apostrophe}{address}{apostrophe}", f"<{address}>", f'"{address}"', f"({address})"):
+        assert values(text) == {("email", address)}, text
+    for text in (f"{apostrophe}ada@example.com{apostrophe}", f"f{apostrophe}ada@example.com{apostrophe}", f"x={apostrophe}ada@example.com"):
+        assert values(text) == {("email", "ada@example.com")}, text
+
+
+@each("dot", "。｡")
+def test_an_ideographic_full_stop_is_a_dot_in_a_domain_and_ends_a_sentence_after_one(dot: str) -> None:
+    for address in (f"ada@example{dot}com", f"ada@mail{dot}example{dot}org", f"用户@例子{dot}中国", f"ada@例子{dot}公司"):
+        assert values(f"x {address} y") == {("email", address)}
+    for after in ("谢谢", "GPT", " Thanks", ""):
+        assert values(f"写信给 ada@example.org{dot}{after}") == {("email", "ada@example.org")}, after
+    assert values(f"见 ada@localhost{dot}谢谢你") == set()
