@@ -31,7 +31,7 @@ WORKFLOWS = ROOT / ".github" / "workflows"
 RELEASE: dict[str, Any] = yaml.safe_load((WORKFLOWS / "release.yml").read_text())
 STEPS = [step for job in RELEASE["jobs"].values() for step in job["steps"]]
 SCRIPT = "\n".join(step.get("run", "") for step in STEPS)
-PACKED = ("gateway", "providers", "config", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+PACKED = ("gateway", "providers", "config", "MANIFEST.in", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 VERSIONED = (
     ROOT / "docker-compose.yml", ROOT / "README.md", ROOT / "docs" / "installation.md", ROOT / "docs" / "releasing.md",
     tools.DEPLOY / "Dockerfile", tools.DEPLOY / "kubernetes" / "deployment.yaml",
@@ -48,6 +48,8 @@ def build(folder: Path) -> dict[str, bytes]:
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
         else:
             shutil.copy(ROOT / name, tree / name)
+    (tree / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "test_project.py", tree / "tests")
     command = [sys.executable, "-W", "ignore", "-c", BUILD]
     env = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
@@ -74,6 +76,7 @@ def test_source_archive_has_fixed_times_and_owners_and_contains_what_the_build_n
         members = archive.getmembers()
     assert {(member.mtime, member.mode, member.uid, member.uname) for member in members} == {(EPOCH, 0o644, 0, "root")}
     names = {member.name.partition("/")[2] for member in members}
+    assert [name for name in names if name.startswith("tests")] == [], "the other files of the tests are not packed"
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "gateway/commands/samples/examples/redis.yaml"} <= names
 
 
