@@ -28,17 +28,20 @@ from gateway.server.standard_streams import open_missing_streams
 from gateway.server.startup import announce, download_bundled_model, report
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.end_tasks import end_tasks
-from gateway.upstream.file_limit import raise_file_limit
+from gateway.upstream.file_limit import file_limit_problem, raise_file_limit
 from providers.local.worker_engine import WorkerEngine
 
 
 def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto", demo: Demo | None = None) -> int:
     """Serve until a signal stops the process. Return the exit code. `demo` serves the providers of a demo configuration.
 
-    The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
+    The code is 0 after a clean shutdown, and 2 if the configuration, a local model, an address or the limit on open files cannot be used.
     """
     open_missing_streams()
     raise_file_limit()
+    if (problem := file_limit_problem()) is not None:
+        report(problem)
+        return 2
     source = ConfigSource(config_path, over)
     try:
         loaded = source.read()

@@ -7,6 +7,8 @@ import resource
 
 FILES_KEPT = 512
 """Open files reserved for the journal, the store, the admin listener and the pipes of child processes."""
+MIN_FILES = 64
+"""The smallest limit with which the gateway starts: an idle process has about 20 open files, and each call needs two more."""
 MIN_CONNECTIONS, MAX_CONNECTIONS = 1000, 100_000
 
 
@@ -15,6 +17,14 @@ def raise_file_limit() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS rejects the maximum that it reports
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def file_limit_problem() -> str | None:
+    """Return the error for a limit that is too low to serve calls, or None."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or limit >= MIN_FILES:
+        return None
+    return f"lockgate: the limit on open files is {limit}, and the gateway needs at least {MIN_FILES}: raise it with `ulimit -n {MIN_FILES}`"
 
 
 def affordable_connections() -> int:
