@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.__main__ import cli
+from gateway.commands.cli import cli
 from gateway.config import load as config
 from tests.support.each import each
 

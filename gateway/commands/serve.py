@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import click
@@ -53,8 +52,6 @@ def serve(config_path: str | None, workers: int, log: str, demo: bool, **over: A
     lockgate serve --demo
     PORT=9000 lockgate
     """
-    # Ignored until the server handles it, because the default action would end the process. Set before the imports, which take longest.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from gateway.server.gc_tuning import pause_collection
 
     pause_collection()

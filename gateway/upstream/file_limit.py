@@ -24,7 +24,7 @@ def file_limit_problem() -> str | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or limit >= MIN_FILES:
         return None
-    return f"lockgate: the limit on open files is {limit}, and the gateway needs at least {MIN_FILES}: raise it with `ulimit -n {MIN_FILES}`"
+    return f"lockgate: the limit on open files is {limit}, but at least {MIN_FILES} are needed: raise it with `ulimit -n {MIN_FILES}`"
 
 
 def affordable_connections() -> int:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.__main__ import run
 from gateway.commands import calls as command
+from gateway.commands.cli import run
 from tests.commands.test_waterfall import CALL
 
 REFUSED = {

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.__main__ import run
 from gateway.catalog import read_overlay
 from gateway.commands import catalog
+from gateway.commands.cli import run
 from tests.support.each import each
 
 API = {"openai": {"id": "openai", "models": {"gpt-9": {"cost": {"input": 1, "output": 2}, "limit": {"context": 1000, "output": 100}}}}}

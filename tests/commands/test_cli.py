@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 from msgspec.structs import asdict
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from gateway.config.load import Overrides
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_help_lists_every_command(folder: Path) -> None:
 
 def test_help_imports_no_heavy_module(folder: Path) -> None:
     code = (
-        "import sys; from gateway import __main__ as m; m.run(['--help']); "
+        "import sys; from gateway.commands import cli as m; m.run(['--help']); "
         "print([n for n in ('asyncio', 'uvicorn', 'starlette', 'httpx', 'redis', 'prometheus_client', 'xllamacpp') if n in sys.modules])"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from gateway.config import load as config
 from gateway.config.limit import Rate
 from gateway.config.load import Config

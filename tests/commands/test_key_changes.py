@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from gateway.commands.key_changes import limit_changes
 from tests.flows.live import live
 

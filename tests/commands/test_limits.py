@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.__main__ import run
 from gateway.commands import limits as command
+from gateway.commands.cli import run
 from gateway.keys.limit_states import usage_json
 from gateway.store.limit import Limit, LimitUsage
 from tests.support.each import each

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 
 CONFIG = """
 providers:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from gateway.config import load as config
 from gateway.config.diff import RESTART_ONLY, compare, keep_restart_only, restart_changes, summarize
 from gateway.config.load import Config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from gateway.explain.text import request_text, route_text
 from tests.explain.test_request import CONFIG, REQUEST, SECRET
 

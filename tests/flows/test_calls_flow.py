@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from gateway.__main__ import run
+from gateway.commands.cli import run
 from tests.faults.behaviours import status
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, delayed, post_chat

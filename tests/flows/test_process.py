@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from tests.flows.conftest import ROOT, chat
 from tests.flows.processes import Start, children, config
 from tests.running import RunningGateway

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.__main__ import cli
+from gateway.commands.cli import cli
 from tests.faults.behaviours import status
 from tests.faults.client import ask, chat
 from tests.faults.upstream_server import FaultUpstream

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, one_model, serving
 from tests.flows.live import Live, eventually, live

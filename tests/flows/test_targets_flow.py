@@ -10,7 +10,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from gateway.__main__ import cli
+from gateway.commands.cli import cli
 from tests.faults.behaviours import status
 from tests.faults.upstream_server import HANG, FaultUpstream, canned, play
 from tests.flows.conftest import post_chat

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import __main__ as command
+from gateway.commands import cli as command
 from gateway.config.key import KeyConfig
 from gateway.keys.redis_store import RedisKeyStore
 from gateway.keys.store import RuntimeKey

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.__main__ import run as command
+from gateway.commands.cli import run as command
 from tests.faults.behaviours import chat_chunk, sse
 from tests.faults.upstream_server import FIN, HANG, FaultUpstream
 from tests.flows.live import eventually, live

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from gateway.__main__ import run
+from gateway.commands.cli import run
 from gateway.commands.notify import send_test
 from tests.faults.behaviours import canned, status
 from tests.faults.upstream_server import FaultUpstream

@@ -37,24 +37,26 @@ def ports() -> Iterator[tuple[int, int]]:
 
 
 FIRST_IMPORT = """
-import os, signal, sys
+import os, runpy, signal, sys
 
 class FirstImport:
     def find_spec(self, name, path=None, target=None):
-        if name.startswith("gateway.server"):
+        if name in ("click", "gateway.commands.cli"):
             os.write(1, signal.getsignal(signal.SIGHUP).name.encode())
             os._exit(0)
 
-from gateway.__main__ import run
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.meta_path.insert(0, FirstImport())
-run(["serve"])
+runpy.run_module("gateway", run_name="__main__", alter_sys=True)
 """
 
 
-def test_sighup_is_ignored_before_the_server_is_imported() -> None:
-    done = subprocess.run([sys.executable, "-c", FIRST_IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "SIG_IGN"
+@pytest.mark.parametrize(("args", "action"), [
+    ([], "SIG_IGN"), (["serve", "--port", "0"], "SIG_IGN"), (["--port", "0"], "SIG_IGN"), (["top"], "SIG_DFL"), (["--help"], "SIG_DFL"),
+])  # fmt: skip
+def test_sighup_is_ignored_before_the_imports_of_a_server(args: list[str], action: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST_IMPORT, *args], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == action
 
 
 def test_sighup_as_soon_as_the_port_is_open_does_not_end_the_process(tmp_path: Path, ports: tuple[int, int]) -> None:
