@@ -11,7 +11,7 @@ from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.native_relay import NativeRelay
 from gateway.streams.relay import Relay
 from gateway.streams.resumed import ResumedStream
-from gateway.tokens.inputs import answer_count, choice_count
+from gateway.tokens.inputs import answer_count
 from providers.base import CHOICES, Body, StreamDecoder
 from providers.plain_usage import read_mapped
 
@@ -62,8 +62,9 @@ def _max_events(body: Body) -> float:
 def chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
     """Return the relay of a chat stream, and the decoder that ends it at a stop string, if any."""
     target, options = exchange.target, exchange.options
+    choices = body.get("n") or 1
     if options.operation == "chat" and not body.has_any(_MORE_CHOICES):
-        options.memo[CHOICES] = choice_count(body)
+        options.memo[CHOICES] = choices
     decoder, stops = _decoders(exchange)
     relay = Relay(
         decoder=decoder,
@@ -71,7 +72,7 @@ def chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> 
         read_usage=read_mapped,
         fail=lambda data: upstream_answer.inband_failure(target, data),
         max_events=_max_events(body),
-        choices=body.get("n") or 1,
+        choices=choices,
     )
     return relay, stops
 
