@@ -46,6 +46,7 @@ OTHERS: list[dict[str, Any]] = [
     {},
     {"tool_choice": "auto", "parallel_tool_calls": False},
     {"tool_choice": {"type": "function", "function": {"name": "f1"}}},
+    {"tool_choice": {"type": "function", "function": {"name": "f9"}}},
     {"tool_choice": "none", "stream": True},
     {"reasoning_effort": "high"},
     {"functions": [function(3)], "function_call": "auto"},
