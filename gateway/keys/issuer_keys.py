@@ -62,6 +62,8 @@ class IssuerKeys:
         """Number of fetches since the start, by outcome."""
         self._last_attempt = -MIN_INTERVAL_S
         self._fetching: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        """The last task that saves keys; it begins when the one before it has ended."""
         self._polling: asyncio.Task[None] | None = None
 
     @property
@@ -76,7 +78,7 @@ class IssuerKeys:
 
     async def stop(self) -> None:
         """Stop fetching."""
-        await end_tasks([self._polling, self._fetching])
+        await end_tasks([self._polling, self._fetching, self._saving])
 
     async def refreshed(self) -> bool:
         """Fetch the keys now. Return whether the fetch succeeds within MAX_WAIT_S.
@@ -131,7 +133,8 @@ class IssuerKeys:
         if self.has_failed:
             self._report(f"issuer {self._issuer.name}: the keys can be fetched again")
         self.has_failed = False
-        await self._keep(content)
+        if self._path is not None:  # in another task: a token with a new key must not join a fetch that has ended
+            self._saving = asyncio.create_task(self._keep(content, self._path, self._saving), name=f"keys of {self._issuer.name}")
 
     async def _discover(self) -> str:
         """Return the URL of the keys according to the issuer's OpenID configuration."""
@@ -166,11 +169,11 @@ class IssuerKeys:
         except (OSError, ValueError) as error:
             self._report(f"issuer {self._issuer.name}: the saved keys are unusable ({error})")
 
-    async def _keep(self, content: bytes) -> None:
-        if self._path is None:
-            return
+    async def _keep(self, content: bytes, path: Path, earlier: asyncio.Task[None] | None) -> None:
+        if earlier is not None:
+            await asyncio.wait([earlier])
         try:
-            await asyncio.to_thread(_save, self._path, content)
+            await asyncio.to_thread(_save, path, content)
         except OSError as error:
             self._report(f"issuer {self._issuer.name}: the keys cannot be saved ({error.strerror})")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from gateway.config.issuer import IssuerConfig
 from gateway.config.key_set import MAX_KEY_SET_BYTES
+from gateway.keys import issuer_keys
 from gateway.keys.issuer_keys import MIN_INTERVAL_S, IssuerKeys
 from gateway.upstream.fetch import fetch
 from gateway.upstream.native_transport import NativeTransport
@@ -159,6 +161,29 @@ async def test_damaged_kept_keys_are_reported_and_replaced(
     async with Reading(issuer, transport, path) as reading:
         await eventually(lambda: reading.has("k1") and path.read_bytes() != content, 30)
     assert "the saved keys are unusable" in reading.reports[0]
+
+
+async def test_a_token_with_a_new_key_causes_a_fetch_while_the_last_keys_are_saved(
+    issuer: TokenIssuer, transport: NativeTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, released, saved = tmp_path / "keys.json", threading.Event(), list[bytes]()
+
+    def save(path: Path, content: bytes) -> None:
+        released.wait(60)
+        saved.append(content)
+
+    monkeypatch.setattr(issuer_keys, "_save", save)
+    async with Reading(issuer, transport, path) as reading:
+        try:
+            await eventually(lambda: reading.has("k1"), 30)
+            issuer.add_key("k2")
+            reading.now += MIN_INTERVAL_S
+            assert await reading.keys.refreshed()
+            assert reading.has("k1", "k2")
+        finally:
+            released.set()
+        await eventually(lambda: len(saved) == 2, 30)
+    assert [b"k2" in content for content in saved] == [False, True], "the last keys are saved last"
 
 
 async def test_a_folder_that_cannot_be_written_is_reported(issuer: TokenIssuer, transport: NativeTransport, tmp_path: Path) -> None:
