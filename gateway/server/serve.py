@@ -26,6 +26,7 @@ from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals, request_reload
 from gateway.server.standard_streams import open_missing_streams
 from gateway.server.startup import announce, download_bundled_model, report
+from gateway.store.redis_client import import_library
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.file_limit import file_limit_problem, raise_file_limit
@@ -49,6 +50,8 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
             from gateway.server.supervisor import run_supervisor
 
             return run_supervisor(source, loaded, workers, log)
+        if not loaded.config.store.startswith("memory:"):
+            import_library()
         with bind(loaded.config.listen) as listener, bind(loaded.config.admin.listen) as admin:
             download_bundled_model(loaded.config)
             human = log == "human" or (log == "auto" and sys.stdout.isatty())

@@ -29,6 +29,7 @@ from gateway.server.signals import handle_signals
 from gateway.server.startup import report
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest, WorkerOrder, listen
 from gateway.server.worker_usage import serve_usage
+from gateway.store.redis_client import import_library
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.end_tasks import end_tasks
@@ -59,6 +60,7 @@ def run(data: bytes, known: LoadedConfig | None = None) -> int:
     except ConfigError as error:
         report(str(error))
         return 2
+    import_library()  # several workers need Redis
     with socket.socket(fileno=order.listener) as listener:
         listener.setblocking(False)
         log, cells = CallLog(1, human=order.human), Cells(Path(order.cells))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +22,14 @@ async def test_redis_py_clients_work_without_the_hello_command(tmp_path: Path) -
         await client.aclose()
     finally:
         server.kill()
+
+
+def test_library_is_imported_without_metrics_of_opentelemetry_which_can_be_imported_later() -> None:
+    script = (
+        "import sys; from gateway.store.redis_client import import_library; import_library(); import_library()\n"
+        "assert 'redis.asyncio' in sys.modules\n"
+        "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
+        "import opentelemetry.sdk.metrics as metrics; assert metrics.MeterProvider; import_library()\n"
+        "assert sys.modules['opentelemetry.sdk.metrics'] is metrics\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
