@@ -22,6 +22,7 @@ from gateway.runtime.resources import LOAD_TIMEOUT_S
 from gateway.server.callers_listener import certificate_follower, make_callers_server
 from gateway.server.drain import Shutdown, serve_until_signalled, stop_admin_when_forced
 from gateway.server.gc_tuning import freeze_startup_objects
+from gateway.server.heap_trim import HeapTrimmer, heap
 from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals, request_reload
 from gateway.server.standard_streams import open_missing_streams
@@ -89,6 +90,8 @@ async def _serve(
     forcing = asyncio.create_task(stop_admin_when_forced(shutdown, admin))
     watchdog = LoopWatchdog(report)
     watchdog.start()
+    trimmer = HeapTrimmer(heap(), gateway.sweeper.__len__, lambda: callers.server_state.total_requests)
+    trimmer.start()
     checking = asyncio.create_task(stop_on_unusable_model(gateway, shutdown.on_signal))
     try:
         await serving
@@ -96,6 +99,7 @@ async def _serve(
         await admin_task
     finally:
         watchdog.stop()
+        trimmer.stop()
         await end_tasks([watching, checking, forcing])
         if demo is not None:
             await demo.stop()

@@ -24,6 +24,7 @@ from gateway.runtime.reload import applicable
 from gateway.server.callers_listener import make_callers_server, reload_certificate
 from gateway.server.drain import Shutdown, serve_until_signalled
 from gateway.server.gc_tuning import freeze_startup_objects
+from gateway.server.heap_trim import HeapTrimmer, heap
 from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals
 from gateway.server.startup import report
@@ -87,6 +88,8 @@ async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) 
     watchdog = LoopWatchdog(report)
     watchdog.start()
     freeze_startup_objects()
+    trimmer = HeapTrimmer(heap(), gateway.sweeper.__len__, lambda: callers.server_state.total_requests)
+    trimmer.start()
     controlling = await listen(order.control, lambda load: _load(gateway, callers, load))
     answering = await serve_usage(order.control, gateway.ledger.counters)
     try:
@@ -95,6 +98,7 @@ async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) 
         controlling.close()
         answering.close()
         watchdog.stop()
+        trimmer.stop()
         await end_tasks([watching, publishing])
         await gateway.stop(shutdown.flush_timeout_s)
         gateway.metrics.refresh()
