@@ -10,7 +10,7 @@
  *   HEADERS further header lines, each with its line end
  * Each "@@@@@@@@@@" in the body is replaced by the number of the request, so that no two requests are the same.
  * Without a body, the request is a GET, and every response with the status 200 is correct.
- * Prints one JSON object. */
+ * Prints one JSON object, with the times to the first byte, to the first content that the mock generates, and to the end. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,7 +31,7 @@ typedef struct {
     int fd, length, events, finished, done, right, times, line;
     long left;
     State state;
-    double sent, first;
+    double sent, first, content;
     char head[4096], last[KEPT + 1]; /* last bytes of the body, to find words that span two reads */
 } Connection;
 
@@ -39,7 +39,7 @@ static Connection *connections;
 static char *request, body[MAX_BODY], read_buffer[1 << 17];
 static int request_length, port, wanted_times, wanted_events, poll_fd, active, timer_fd = -1;
 static long completed, errors, total_events;
-static double stop_at, *first_bytes, *whole;
+static double stop_at, *first_bytes, *first_contents, *whole;
 static long counted, room;
 /* Open loop: free connections, and the numbers of requests that began, that are due, and of the whole run. */
 static Connection *free_connections[MAX_CONNECTIONS];
@@ -83,7 +83,7 @@ static void next(Connection *c) {
     c->length = c->events = c->finished = c->done = c->right = c->line = 0;
     c->left = 0;
     c->state = HEAD;
-    c->first = 0;
+    c->first = c->content = 0;
     memset(c->last, ' ', KEPT);
     char digits[24];
     snprintf(digits, sizeof digits, "%010ld", ++number);
@@ -113,8 +113,10 @@ static const char *rerank_words[] = {"\"results\"", "\"relevance_score\"", ""};
 static const char *tokenize_words[] = {"\"count\"", "\"max_model_len\"", ""};
 static const char *any_words[] = {"", "", ""};
 static const char **words = chat_words;
+/* The beginning of each text that the mock generates. */
+static const char content_mark[] = "\"....";
 
-/* Process a piece of the body: count events and find the words that make a response complete. */
+/* Process a piece of the body: count events, note the time of the first content, and find the words that make a response complete. */
 static void look(Connection *c, const char *data, long length) {
     for (const char *at = data; wanted_events && (at = memchr(at, '\n', data + length - at)); at++)
         if (at > data ? at[-1] == '\n' : c->last[KEPT - 1] == '\n') c->events++;
@@ -125,6 +127,7 @@ static void look(Connection *c, const char *data, long length) {
     const char *places[] = {seam, data};
     const long sizes[] = {KEPT + part, length};
     for (int i = 0; i < 2; i++) {
+        if (!c->content && memmem(places[i], sizes[i], content_mark, sizeof content_mark - 1)) c->content = now();
         if (memmem(places[i], sizes[i], words[0], strlen(words[0]))) c->right = 1;
         if (memmem(places[i], sizes[i], words[1], strlen(words[1]))) c->finished = 1;
         if (memmem(places[i], sizes[i], words[2], strlen(words[2]))) c->done = 1;
@@ -143,6 +146,7 @@ static void complete(Connection *c) {
     total_events += c->events;
     if (counted < room) {
         first_bytes[counted] = c->first - c->sent;
+        first_contents[counted] = (c->content ? c->content : now()) - c->sent;
         whole[counted++] = now() - c->sent;
     }
     next(c);
@@ -258,6 +262,7 @@ int main(int argc, char **argv) {
     request_length += body_length;
     connections = calloc(count, sizeof *connections);
     first_bytes = malloc((room = 1 << 20) * sizeof *first_bytes);
+    first_contents = malloc(room * sizeof *first_contents);
     whole = malloc(room * sizeof *whole);
     poll_fd = epoll_create1(0);
     began = now();
@@ -281,9 +286,11 @@ int main(int argc, char **argv) {
     errors += active;
     double seconds = now() - began;
     qsort(first_bytes, counted, sizeof *first_bytes, by_value);
+    qsort(first_contents, counted, sizeof *first_contents, by_value);
     qsort(whole, counted, sizeof *whole, by_value);
     printf("{\"completed\": %ld, \"errors\": %ld, \"events\": %ld, \"seconds\": %.6f, \"first_p50_ms\": %.4f, \"first_p99_ms\": %.4f, "
-        "\"p50_ms\": %.4f, \"p99_ms\": %.4f}\n", completed, errors, total_events, seconds, percentile(first_bytes, 50), percentile(first_bytes, 99),
+        "\"content_p50_ms\": %.4f, \"content_p99_ms\": %.4f, \"p50_ms\": %.4f, \"p99_ms\": %.4f}\n", completed, errors, total_events, seconds,
+        percentile(first_bytes, 50), percentile(first_bytes, 99), percentile(first_contents, 50), percentile(first_contents, 99),
         percentile(whole, 50), percentile(whole, 99));
     return errors != 0;
 }

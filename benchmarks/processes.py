@@ -28,7 +28,10 @@ Process = subprocess.Popen[bytes]
 
 @dataclass
 class Load:
-    """The report of the load generator. `first_*` are times to the first byte, `p50_ms` and `p99_ms` to the end of a response."""
+    """The report of the load generator: times to the first byte, to the first content, and (`p50_ms`, `p99_ms`) to the end of a response.
+
+    The first content is the first text that a model generates. Without any, it is the end of the response.
+    """
 
     completed: int
     errors: int
@@ -36,6 +39,8 @@ class Load:
     seconds: float
     first_p50_ms: float
     first_p99_ms: float
+    content_p50_ms: float
+    content_p99_ms: float
     p50_ms: float
     p99_ms: float
 

@@ -28,6 +28,7 @@ from benchmarks.targets import BARE, FULL, NGINX
 
 START, IDLE = "start, s", "idle, MB"
 KIB, FIRST_P50, FIRST_P99 = "KiB per stream", "first byte p50, ms", "first byte p99, ms"
+CONTENT_P50, CONTENT_P99 = "first content p50, ms", "first content p99, ms"
 P50, P99 = "p50, ms", "p99, ms"
 LATENCY = "ms"
 ALONE = "alone on the machine"
@@ -63,7 +64,7 @@ def idle(bench: Bench) -> None:
 
 
 def slow_streams(bench: Bench) -> None:
-    """Measure memory and the time to the first byte of many slow streams, at the default settings. All streams must complete."""
+    """Measure memory and the times to the first byte and content of many slow streams, at the default settings. All must complete."""
     count = SLOW_STREAMS // 10 if bench.quick else SLOW_STREAMS
     text = f"#chunks={SLOW_EVENTS}##delay={SLOW_DELAY_S * 1e6:.0f}#"
     request = Request(request_body(True, text), events=SLOW_EVENTS)
@@ -81,7 +82,13 @@ def slow_streams(bench: Bench) -> None:
             except BrokenTargetError as error:
                 bench.refuse("slow", row, name, error)
                 continue
-            for figure, value in ((KIB, (during - before) / count), (FIRST_P50, load.first_p50_ms), (FIRST_P99, load.first_p99_ms)):
+            for figure, value in (
+                (KIB, (during - before) / count),
+                (FIRST_P50, load.first_p50_ms),
+                (FIRST_P99, load.first_p99_ms),
+                (CONTENT_P50, load.content_p50_ms),
+                (CONTENT_P99, load.content_p99_ms),
+            ):
                 bench.figures.add("slow", row, column(name, figure), value)
 
 

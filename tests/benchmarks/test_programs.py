@@ -76,6 +76,19 @@ def test_open_loop_counts_the_wait_for_a_connection_as_latency(folder: Path, moc
     assert run_load(folder, mock, slow, Pace(1, 30, times=3)).p50_ms >= 50
 
 
+def test_first_content_of_a_stream_is_not_its_head(folder: Path, mock: Target) -> None:
+    delay_ms = 100
+    request = Request(request_body(True, f"#chunks=6##delay={delay_ms * 1000}#"), events=6)
+    load = run_load(folder, mock, request, Pace(1, 30, times=1))
+    assert load.first_p50_ms <= load.content_p50_ms < load.p50_ms
+    assert load.content_p50_ms >= delay_ms
+
+
+def test_without_content_the_end_counts_as_the_first_content(folder: Path, recorder: Target) -> None:
+    load = run_load(folder, recorder, Request(JSON.body, "/right"), Pace(1, 30, times=1))
+    assert load.first_p50_ms <= load.content_p50_ms <= load.p50_ms
+
+
 def test_every_api_of_the_mock_gives_its_right_answer(folder: Path, mock: Target) -> None:
     native = [call for name, call in CALLS.items() if "native" in name or "unchanged" in name or "Cohere" in name.partition(",")[2]]
     assert len(native) >= 9
