@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -15,14 +16,13 @@ import uvicorn
 from gateway.config import pem
 from gateway.config.formats import Address
 from gateway.config.listener import TlsConfig
+from gateway.http.accepting import Accepting
 from gateway.http.connection import CallerConnection
 from gateway.http.page_guard import PageGuard
 from gateway.http.request_start import ServeFast
 from gateway.http.rounds import Rounds
 
 BACKLOG = 4096
-ACCEPTED_AT_ONCE = 4
-"""Number of connections that are accepted between two turns of the event loop."""
 MAX_UNSENT_BYTES = 64 << 10
 """Maximum number of bytes for one caller that wait unsent in the kernel.
 
@@ -51,15 +51,6 @@ def bind(address: Address) -> socket.socket:
     return listener
 
 
-def copies(listener: socket.socket) -> list[socket.socket]:
-    """Return the listening socket and copies of it, which accept from the same queue.
-
-    uvloop accepts one connection per socket and turn. Calls that begin in the same turn share the messages to the store, so that many
-    callers who connect at the same time cost a third less CPU time (measured).
-    """
-    return [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
-
-
 def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
@@ -78,12 +69,33 @@ HEAD_TIMEOUT_S = 10.0
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server without signal handling and with a deadline for request heads. Its owner decides when it stops."""
+    """A uvicorn server without signal handling and with a deadline for request heads. Its owner decides when it stops.
 
-    def __init__(self, config: uvicorn.Config, head_timeout_s: Callable[[], float]) -> None:
+    If it has copies of a listening socket (gateway.http.accepting), their number follows the number of callers that connect.
+    """
+
+    def __init__(self, config: uvicorn.Config, head_timeout_s: Callable[[], float], accepting: Accepting[asyncio.Server]) -> None:
         super().__init__(config)
         self._head_timeout_s = head_timeout_s
         self._checked_at = time.monotonic()
+        self._accepting = accepting
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections on these sockets."""
+        await super().startup(sockets)
+        if sockets and len(sockets) > 1:
+            self._accepting.begin(sockets[0], self.servers, self._listen)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting connections, and close the connections after their responses."""
+        self._accepting.stop()
+        await super().shutdown(sockets)
+
+    async def _listen(self, sock: socket.socket) -> asyncio.Server:
+        """Accept connections on one more socket."""
+        config, kind = self.config, cast("Any", self.config.http_protocol_class)
+        protocol = partial(kind, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        return await asyncio.get_running_loop().create_server(protocol, sock=sock, ssl=config.ssl, backlog=config.backlog)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -92,6 +104,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Check the deadlines of request heads. uvicorn calls this ten times a second."""
+        self._accepting.close_unneeded()
         deadline, now = self._head_timeout_s(), time.monotonic()
         if now - self._checked_at > min(1.0, deadline / 4):
             self._checked_at = now
@@ -143,14 +156,15 @@ def make_server(
     on a listener without keys. If `serves_websockets` is True, the application gets WebSocket handshakes. `serve_fast` is called with
     each complete request; the application gets the request if `serve_fast` returns False.
     """
-    connection = partial(
-        CallerConnection,
-        on_reject=on_reject,
-        guard=guard,
-        serves_websockets=serves_websockets,
-        serve_fast=serve_fast,
-        rounds=Rounds(),
-    )
+    accepting: Accepting[asyncio.Server] = Accepting()
+    rounds = Rounds()
+
+    def connection(**arguments: Any) -> CallerConnection:
+        accepting.count()
+        return CallerConnection(
+            **arguments, on_reject=on_reject, guard=guard, serves_websockets=serves_websockets, serve_fast=serve_fast, rounds=rounds
+        )
+
     config = uvicorn.Config(
         app,
         loop="none",
@@ -170,4 +184,4 @@ def make_server(
         ssl_keyfile=tls.key if tls else None,
         ssl_context_factory=partial(_tls_context, tls) if tls else None,
     )
-    return Server(config, head_timeout_s)
+    return Server(config, head_timeout_s, accepting)

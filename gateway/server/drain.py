@@ -14,7 +14,8 @@ import socket
 from typing import Literal
 
 from gateway.admin.health import Readiness
-from gateway.http.listener import Server, continue_in_tasks, copies
+from gateway.http.accepting import copies
+from gateway.http.listener import Server, continue_in_tasks
 from gateway.metrics import Metrics
 from gateway.runtime.gateway import Gateway
 

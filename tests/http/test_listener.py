@@ -11,7 +11,8 @@ import pytest
 import uvloop
 
 from gateway.config.formats import Address
-from gateway.http.listener import ACCEPTED_AT_ONCE, ListenError, bind, copies, make_server, seat_name, url_of
+from gateway.http.accepting import FEW_SOCKETS, copies
+from gateway.http.listener import ListenError, bind, make_server, seat_name, url_of
 
 
 def test_a_free_port_is_bound_and_shown_as_a_url() -> None:
@@ -45,7 +46,7 @@ def test_connections_are_accepted_together_and_no_copy_of_the_listener_stays_ope
         raise NotImplementedError
 
     async def count_turns() -> int:
-        callers = [socket.create_connection(address) for _ in range(ACCEPTED_AT_ONCE)]
+        callers = [socket.create_connection(address) for _ in range(FEW_SOCKETS)]
         server = make_server(app, grace=None)
         serving = asyncio.create_task(server.serve(sockets))
         turns = 0
@@ -58,7 +59,7 @@ def test_connections_are_accepted_together_and_no_copy_of_the_listener_stays_ope
         await serving
         return turns
 
-    assert uvloop.run(count_turns()) < ACCEPTED_AT_ONCE
+    assert uvloop.run(count_turns()) < FEW_SOCKETS
     assert all(each.fileno() == -1 for each in sockets)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address).close()
