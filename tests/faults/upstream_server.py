@@ -36,7 +36,7 @@ from tests.faults.behaviours import BEHAVIOURS, canned, drip, play, status
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
 from tests.faults.upstream_wire import FIN, HANG, RST, ConnectionGoneError, Exchange, Ledger, Link, Request, Script, Wire
-from tests.support.listener import Listener, listen
+from tests.support.listener import Listener, listen, listen_at
 
 __all__ = [
     "BEHAVIOURS", "FIN", "HANG", "RST", "ConnectionGoneError", "Exchange", "FaultUpstream", "Ledger", "Link", "Request", "Script",
@@ -130,10 +130,7 @@ class FaultUpstream:
             assert self.certificates is not None, "tls needs certificates"
             context = self.certificates.server_context(self.tls)
         if self.unix is not None:
-            sock = socket.socket(socket.AF_UNIX)
-            sock.bind(self.unix)
-            sock.listen()
-            self._listener = Listener(sock, lambda: Wire(self), context)
+            self._listener = listen_at(lambda: Wire(self), self.unix, context=context)
             return
         self._listener = listen(lambda: Wire(self), self.host, self.port, context=context)
         self.port = self._listener.port
