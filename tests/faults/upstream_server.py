@@ -159,6 +159,19 @@ class FaultUpstream:
             assert state is None, f"the condition did not hold within {seconds} s: {str(state)[:2000]}"
             await asyncio.sleep(0.002)
 
+    async def settled(self) -> int:
+        """Wait until the script of the last request is blocked by its reader. Return the number of bytes that it has sent.
+
+        It is blocked after 0.2 s and 50 turns of the event loop without a byte. A pause of the machine has no such turns.
+        """
+        sent, turns, quiet_until = -1, 0, 0.0
+        while turns < 50 or asyncio.get_running_loop().time() < quiet_until:
+            if self.requests[-1].sent != sent:
+                sent, turns, quiet_until = self.requests[-1].sent, 0, asyncio.get_running_loop().time() + 0.2
+            await asyncio.sleep(0.002)
+            turns += 1
+        return sent
+
 
 def _matches(match: Match, request: Request) -> bool:
     return request.path.split("?")[0] == match if isinstance(match, str) else match(request)
