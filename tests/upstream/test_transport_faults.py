@@ -57,7 +57,7 @@ async def test_u2_a_full_backlog_ends_at_the_connect_deadline(transport: Transpo
         error = await fail_to_send(transport, Origin("http", "127.0.0.1", port), deadlines=Deadlines(connect=0.6))
         took = time.monotonic() - before
     assert error.kind == "connect_timeout"
-    assert 0.54 <= took < 5
+    assert 0.54 <= took < 15
 
 
 @pytest.mark.parametrize("fault", TLS_FAULTS)
@@ -293,7 +293,7 @@ def refuse_and_close(listener: socket.socket, count: int) -> None:
 
 async def test_u39_an_early_error_is_read_although_the_upload_breaks_first(native: NativeTransport, up: FaultUpstream) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         origin = structs.replace(origin_of(up), port=listener.getsockname()[1])
         closing = asyncio.create_task(asyncio.to_thread(refuse_and_close, listener, 40))
         for _ in range(40):
