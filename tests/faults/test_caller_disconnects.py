@@ -19,6 +19,7 @@ from tests.faults.upstream_server import Exchange, FaultUpstream, Script, unreac
 from tests.flows.live import eventually
 from tests.running import Figure, RunningGateway
 from tests.support.process_memory import resident_bytes
+from tests.support.turns import sleep_in_turns
 
 Disconnect = Callable[[FaultClient], None]
 DISCONNECTS: dict[str, Disconnect] = {"fin": FaultClient.fin, "rst": FaultClient.rst, "half-close": FaultClient.half_close}
@@ -102,7 +103,7 @@ async def test_c2_a_disconnect_before_the_first_byte_closes_the_upstream_connect
     async with await FaultClient.connect(gate.port) as client:
         await client.post(chat(stream=stream))
         await up.wait_for(lambda up: len(up.requests) == 1)
-        await asyncio.sleep(0.05)
+        await sleep_in_turns(0.05)
         DISCONNECTS[disconnect](client)
         figure("upstream connection closed after", await closed_after(up, time.monotonic()) * 1000, "ms")
         await assert_disconnected(gate, "pre")
