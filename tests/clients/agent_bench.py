@@ -80,7 +80,7 @@ class Bench:
 
     def records(self, calls: int) -> list[dict[str, Any]]:
         """Return the gateway's log of this agent, once it has at least this number of lines."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(self.gateway.records()) < self._logged + calls and time.monotonic() < deadline:
             time.sleep(0.05)  # a thread writes the log
         records = self.gateway.records()[self._logged :]

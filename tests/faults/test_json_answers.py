@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import openai
@@ -117,7 +116,7 @@ async def test_u40_surplus_bytes_never_reach_another_caller(serve: Serve, up: Fa
     up.once(play(*steps))
     gate = await serve((up, "mock"))
     assert (await gate.ask(chat())).content == "mine"
-    await asyncio.sleep(0.2)
+    await up.wait_for(lambda up: up.ledger.open == 0)
     up.on(CHAT_PATH, play(with_length(completion("the second"))))
     assert (await gate.ask(chat())).content == "the second"
     assert up.requests[0].link is not up.requests[1].link

@@ -36,7 +36,7 @@ from tests.faults.behaviours import BEHAVIOURS, canned, drip, play, status
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.tls import TLS_FAULTS, Certificates, TlsFault
 from tests.faults.upstream_wire import FIN, HANG, RST, ConnectionGoneError, Exchange, Ledger, Link, Request, Script, Wire
-from tests.support.listener import Listener, listen
+from tests.support.listener import Listener, listen, listen_at
 
 __all__ = [
     "BEHAVIOURS", "FIN", "HANG", "RST", "ConnectionGoneError", "Exchange", "FaultUpstream", "Ledger", "Link", "Request", "Script",
@@ -130,10 +130,7 @@ class FaultUpstream:
             assert self.certificates is not None, "tls needs certificates"
             context = self.certificates.server_context(self.tls)
         if self.unix is not None:
-            sock = socket.socket(socket.AF_UNIX)
-            sock.bind(self.unix)
-            sock.listen()
-            self._listener = Listener(sock, lambda: Wire(self), context)
+            self._listener = listen_at(lambda: Wire(self), self.unix, context=context)
             return
         self._listener = listen(lambda: Wire(self), self.host, self.port, context=context)
         self.port = self._listener.port
@@ -161,6 +158,19 @@ class FaultUpstream:
             state = self.ledger.as_json() if asyncio.get_running_loop().time() >= end else None
             assert state is None, f"the condition did not hold within {seconds} s: {str(state)[:2000]}"
             await asyncio.sleep(0.002)
+
+    async def settled(self) -> int:
+        """Wait until the script of the last request is blocked by its reader. Return the number of bytes that it has sent.
+
+        It is blocked after 0.2 s and 50 turns of the event loop without a byte. A pause of the machine has no such turns.
+        """
+        sent, turns, quiet_until = -1, 0, 0.0
+        while turns < 50 or asyncio.get_running_loop().time() < quiet_until:
+            if self.requests[-1].sent != sent:
+                sent, turns, quiet_until = self.requests[-1].sent, 0, asyncio.get_running_loop().time() + 0.2
+            await asyncio.sleep(0.002)
+            turns += 1
+        return sent
 
 
 def _matches(match: Match, request: Request) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from tests.support.turns import sleep_in_turns
+
 if TYPE_CHECKING:
     from tests.faults.upstream_server import FaultUpstream
 
@@ -150,8 +152,8 @@ class Exchange:
         self.request.sent += len(data)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep. A disconnect of the peer ends the sleep."""
-        await asyncio.sleep(seconds)
+        """Sleep. A disconnect of the peer ends the sleep. After a longer one, the peer has read what was sent before."""
+        await (sleep_in_turns(seconds) if seconds >= 0.02 else asyncio.sleep(seconds))
 
     async def hang(self) -> None:
         """Send nothing until the peer disconnects."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -79,11 +80,18 @@ async def eventually(condition: Callable[[], bool], within: float = 60.0) -> Non
         await asyncio.sleep(0.01)
 
 
-async def _stop(server: Server, grace_s: int) -> None:
-    """Stop a server like `uvicorn.Server.shutdown`, which tests of processes use, but without its pauses of 0.1 s."""
+async def _stop(server: Server, listener: socket.socket, grace_s: int) -> None:
+    """Stop a server like `uvicorn.Server.shutdown`, which tests of processes use, but without its pauses of 0.1 s.
+
+    The connections of the last turns of the loop end too: asyncio makes one a turn after it was accepted, and leaves it open if its
+    server has been closed by then; uvloop makes it a turn after the server has been closed.
+    """
     state = server.server_state
+    asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(0)
     for listening in server.servers:
         listening.close()
+    await asyncio.sleep(0)
     for connection in list(state.connections):
         connection.shutdown()
     for _ in range(200 * grace_s):
@@ -146,7 +154,7 @@ async def live(
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
-            await asyncio.gather(*map(_stop, servers, (CALLERS_GRACE_S, ADMIN_GRACE_S)))
+            await asyncio.gather(*map(_stop, servers, listeners, (CALLERS_GRACE_S, ADMIN_GRACE_S)))
             await gateway.stop()
             os.close(descriptor)
             for listener in listeners:

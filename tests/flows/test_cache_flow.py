@@ -27,6 +27,7 @@ from tests.flows.operator import bearer, digest
 from tests.hooks.echo import echo
 from tests.support.apis import ALL
 from tests.support.redis import RedisServer
+from tests.support.turns import sleep_in_turns
 
 FIRST, SECOND, THIRD = (f"lg-{name}-0123456789abcdef" for name in ("first", "second", "third"))
 
@@ -315,7 +316,7 @@ async def test_calls_that_wait_for_a_failed_one_send_their_own_requests(up: Faul
     async with live(cached(up)) as gateway:
         calls = [asyncio.ensure_future(post_chat(client, gateway)) for _ in range(5)]
         await eventually(lambda: gateway.gateway.metrics.in_flight == 5)
-        await asyncio.sleep(0.05)
+        await sleep_in_turns(0.05)
         waiting.set_result(None)
         answers = await asyncio.gather(*calls)
     assert sorted(answer.status_code for answer in answers) == [200] * 4 + [400]
@@ -330,7 +331,7 @@ async def test_call_continues_if_the_caller_of_the_request_it_waits_for_disconne
         await up.wait_for(lambda up: len(up.requests) == 1, 30)
         calls = [asyncio.ensure_future(post_chat(client, gateway)) for _ in range(5)]
         await eventually(lambda: gateway.gateway.metrics.in_flight == 6)
-        await asyncio.sleep(0.05)
+        await sleep_in_turns(0.05)
         leader.cancel()
         answers = await asyncio.gather(*calls)
         assert sorted(cache_of(answer) for answer in answers) == ["hit"] * 4 + ["miss"]
@@ -381,7 +382,7 @@ async def test_caller_that_disconnects_while_it_waits_ends_nothing_else(up: Faul
         await up.wait_for(lambda up: len(up.requests) == 1, 30)
         second = asyncio.ensure_future(post_chat(client, gateway, stream=True))
         await eventually(lambda: gateway.gateway.metrics.in_flight == 2)
-        await asyncio.sleep(0.05)
+        await sleep_in_turns(0.05)
         second.cancel()
         assert cache_of(await first) == "miss"
         await eventually(lambda: gateway.gateway.latencies["up/mock"].in_flight == 0)
@@ -389,11 +390,14 @@ async def test_caller_that_disconnects_while_it_waits_ends_nothing_else(up: Faul
 
 
 async def test_redis_shares_answers_between_gateways_and_counts_as_empty_while_it_is_unavailable(
-    up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
+    up: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     yaml = cached(up, rest=f"store: {own_redis.url}\n")
     async with live(yaml) as one, live(yaml) as two:
-        assert [cache_of(await post_chat(client, each)) for each in (one, two)] == ["miss", "hit"]
+        with monkeypatch.context() as patient:  # Redis may be slow on a busy machine
+            for name in ("LOOKUP_TIMEOUT_S", "SAVE_TIMEOUT_S"):
+                patient.setattr(f"gateway.cache.answers.{name}", 20.0)
+            assert [cache_of(await post_chat(client, each)) for each in (one, two)] == ["miss", "hit"]
         own_redis.freeze()
         for number in range(4):
             answers = [await post_chat(client, each, text=f"hello {number % 2}") for each in (one, two)]

@@ -28,7 +28,7 @@ async def test_the_calls_of_all_workers_are_listed_once(
 
     ids = sorted([await one_call() for _ in range(16)])
     found: list[str] = []
-    for _ in range(200):
+    for _ in range(1000):
         listed = (await client.get(running.admin_url + "/admin/calls")).json()
         found = sorted(call["id"] for call in listed["data"])
         if len(found) >= len(ids):

@@ -14,6 +14,7 @@ from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, one_model, post_as, 
 from tests.flows.live import Live, eventually, live
 from tests.flows.test_hedge_flow import hedged, warm
 from tests.support.apis import ALL_CONVERSATIONS, ALL_WAYS, Api, Told
+from tests.support.turns import sleep_in_turns
 
 ENVIRON = {"UP_KEY": CREDENTIAL}
 WORDS = "w0 w1 w2 w3 w4 "
@@ -120,7 +121,7 @@ async def test_streams_end_with_the_same_error_at_a_shutdown(up: FaultUpstream, 
         running = [asyncio.create_task(ask(client, gateway, api, stream=True)) for api in ALL_CONVERSATIONS]
         await up.wait_for(lambda up: len(up.requests) == len(ALL_CONVERSATIONS))
         await eventually(lambda: gateway.gateway.metrics.in_flight == len(ALL_CONVERSATIONS))
-        await asyncio.sleep(0.1)
+        await sleep_in_turns(0.1)
     for api, task in zip(ALL_CONVERSATIONS, running, strict=True):
         _, told = await task
         assert told.error is not None

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.behaviours import chat_chunk
 from tests.faults.client import Answer, FaultClient, ask
-from tests.faults.upstream_server import FaultUpstream
+from tests.faults.upstream_server import Exchange, FaultUpstream
 from tests.flows.conftest import chat
 from tests.flows.processes import (
     SHORT,
@@ -65,7 +66,19 @@ def many_files() -> Iterator[None]:
 
 async def _drain_streams(gateway: Start, workers: int, streams: int, figure: Figure) -> None:
     """Send SIGTERM while this many streams run. Half of them end within the drain time."""
+    release = asyncio.Event()
+
+    async def stream_until_released(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for number in range(SHORT):
+            await exchange.event(chat_chunk(f"w{number} "), tokens=1)
+            await release.wait()
+        await exchange.event(chat_chunk(finish="stop"))
+        await exchange.event(b"[DONE]")
+        await exchange.chunk(b"")
+
     async with FaultUpstream() as up:
+        up.on(lambda request: b"#chunks=%d#" % SHORT in request.body, stream_until_released)
         running = await start_warm(gateway, config(up.base_url, f"grace: {GRACE * 1000:.0f}ms\ndrain: 2500ms\n"), workers=workers)
         tasks = await open_streams(running, streams // 2, streams // 2)
         running.process.send_signal(signal.SIGTERM)
@@ -79,6 +92,7 @@ async def _drain_streams(gateway: Start, workers: int, streams: int, figure: Fig
         while late.header("connection") != "close":  # a worker may receive it with a delay
             late = await ask(port(running), chat(max_tokens=1))
         assert (late.status, late.header("connection")) == (200, "close")
+        release.set()
         answers = await asyncio.gather(*tasks)
         assert await exit_code(running) == 0
         took = time.monotonic() - signalled

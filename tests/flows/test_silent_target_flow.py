@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.targets.silence import Silence
 from tests.faults.behaviours import chat_chunk, play, sse
 from tests.faults.upstream_server import HANG, FaultUpstream
 from tests.flows.conftest import CREDENTIAL, chat, post_as, post_chat
@@ -22,13 +23,20 @@ FAILURES = 5
 
 
 class Hands:
-    """A clock for the time that callers wait: the real one, set ahead by `ahead` seconds."""
+    """A clock for the time that callers wait: the real one, or `ahead` seconds after the time that it showed last."""
 
-    ahead = 0.0
+    _last = 0.0
+    _ahead = 0.0
 
     def monotonic(self) -> float:
         """Return the time of this clock."""
-        return time.monotonic() + self.ahead
+        if not self._ahead:
+            self._last = time.monotonic()
+        return self._last + self._ahead
+
+    def set_ahead(self, seconds: float) -> None:
+        """Show a time this long after the start of the last attempt, or the real time again."""
+        self._ahead = seconds
 
 
 @pytest.fixture
@@ -46,11 +54,19 @@ async def leave(
     before = len(up.requests)
     waiting = asyncio.create_task(post_as(api, client, gateway, **more))
     await eventually(lambda: len(up.requests) > before)
-    hands.ahead = after
+    hands.set_ahead(after)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
-    hands.ahead = 0.0
+    hands.set_ahead(0.0)
+
+
+def seem_quick(gateway: Live) -> None:
+    """Let all earlier answers of the targets have begun at once, however slow the machine was."""
+    for health in gateway.gateway.health.all():
+        health.silence = Silence()
+        for stream in (False, True):
+            health.silence.record(0.01, stream=stream)
 
 
 def state_of(gateway: Live, name: str) -> tuple[str, int]:
@@ -67,6 +83,7 @@ async def test_target_that_falls_silent_is_in_cooldown_and_the_next_one_answers_
         async with live(targets(up, "a/one", "b/two"), environ=ENVIRON) as gateway:
             for _ in range(3):
                 assert (await post_as(api, client, gateway, stream=stream)).headers["x-gateway-target"] == "a/one"
+            seem_quick(gateway)
             fail_at(up, "one", HELD)
             for left in range(FAILURES):
                 assert state_of(gateway, "a/one") == ("live", left)
@@ -88,6 +105,7 @@ async def test_callers_with_short_deadlines_change_nothing(
 ) -> None:
     async with live(targets(up, "a/one", "b/two"), environ=ENVIRON) as gateway:
         await post_chat(client, gateway)
+        seem_quick(gateway)
         fail_at(up, "one", HELD)
         for _ in range(2 * FAILURES):
             await leave(gateway, up, client, hands, after)
@@ -133,6 +151,7 @@ async def test_an_answer_between_silences_shows_that_the_target_works(
     async with live(targets(up, "a/one", "b/two"), environ=ENVIRON) as gateway:
         for _ in range(3):
             await post_chat(client, gateway)
+            seem_quick(gateway)
             for _ in range(FAILURES - 1):
                 up.once(HELD)
                 await leave(gateway, up, client, hands, 5.0)
@@ -147,10 +166,10 @@ async def test_caller_that_disconnects_from_a_stream_with_content_does_not_affec
         for _ in range(FAILURES):
             async with client.stream("POST", gateway.base_url + "/chat/completions", json=chat(stream=True)) as answer:
                 async for _ in answer.aiter_bytes():
-                    hands.ahead = 100.0
+                    hands.set_ahead(100.0)
                     break
             await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
-            hands.ahead = 0.0
+            hands.set_ahead(0.0)
         assert state_of(gateway, "a/one") == ("live", 0)
         assert gateway.count("lockgate_unanswered_disconnects") == 0
         records = await gateway.records(FAILURES)
@@ -163,6 +182,7 @@ async def test_after_the_cooldown_one_probe_follows_and_its_silence_extends_it(
     async with live(targets(up, "a/one", "b/two"), environ=ENVIRON) as gateway:
         clock = gateway.gateway.health.clock = Clock()
         await post_chat(client, gateway)
+        seem_quick(gateway)
         fail_at(up, "one", HELD)
         for _ in range(FAILURES):
             await leave(gateway, up, client, hands, 5.0)

@@ -17,6 +17,7 @@ from gateway.http.cycle import RequestCycle
 from gateway.http.listener import Server, bind, make_server
 from tests.faults.client import FaultClient
 from tests.flows.live import eventually
+from tests.support.turns import sleep_in_turns
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -192,7 +193,7 @@ async def test_a_disconnect_is_reported_and_later_sends_are_discarded() -> None:
 
     async with served(waits) as client:
         await client.send(GET)
-        await asyncio.sleep(0.05)
+        await sleep_in_turns(0.05)
         client.rst()
         assert await asyncio.wait_for(received, 10) == "http.disconnect"
 

@@ -13,6 +13,7 @@ from tests.faults.upstream_server import FaultUpstream, Script
 from tests.flows.live import Live, eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
 from tests.support.each import each
+from tests.support.turns import sleep_in_turns
 
 
 async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, stream: bool, after: float = 0.15) -> None:
@@ -20,7 +21,7 @@ async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, 
     if not stream:
         asking = asyncio.create_task(call(client, gateway))
         await up.wait_for(lambda up: len(up.requests) == 1)
-        await asyncio.sleep(after)  # so that the gateway detects the disconnect
+        await sleep_in_turns(after)  # so that the gateway detects the disconnect
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     else:

@@ -302,7 +302,7 @@ def journaled_requests(folder: Path) -> int:
 async def settled(client: httpx.AsyncClient, one: RunningGateway, expected: dict[str, int]) -> dict[str, int]:
     """Return the usage that a gateway reports, waiting a while for the expected values."""
     found: dict[str, int] = {}
-    for _ in range(100):
+    for _ in range(600):
         answer = (await client.get(one.admin_url + "/admin/usage?by=key")).json()
         found = {name: answer["total"][name] for name in expected}
         if found == expected and answer["source"] == "store":

@@ -197,7 +197,7 @@ async def test_workers_and_gateways_share_one_ledger_in_redis(
         return found["total"]["requests"], found["total"]["cost_nanodollars"], found["source"]
 
     for one in both:
-        for _ in range(200):
+        for _ in range(1000):
             if await told(one) == (16, 16 * 520_000, "store"):
                 break
             await asyncio.sleep(0.05)

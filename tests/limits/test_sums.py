@@ -92,7 +92,7 @@ async def test_ledger_memory_and_redis_have_the_same_sums(redis: RedisAddress, s
     assert (booked.cost, booked.requests, booked.unpriced) == (expected[0], CALLS, 0)
     assert expected[1] + expected[2] == expected[0]
     for limiter in (limiters[0], limiters[1]):
-        for _ in range(100):
+        for _ in range(1000):
             (used,) = await limiter.usage(key.limits)
             if used.used == expected[0]:
                 break

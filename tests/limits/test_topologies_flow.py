@@ -53,7 +53,7 @@ keys:
                 assert answer.status_code == 200, answer.text
                 return sum(int(row["requests"]) for row in answer.json()["rows"])
 
-            deadline = 100
+            deadline = 600
             while (found := await told()) < 9 and deadline:
                 deadline -= 1
                 await asyncio.sleep(0.1)

@@ -56,6 +56,7 @@ def configuration(up: FaultUpstream, hook: FaultUpstream | None, store: str = "m
     """Return a configuration with a key whose team has a daily budget of one dollar."""
     sections = {
         "store": store,
+        "store_deadline": "10s",
         "providers": {
             "up": {
                 "type": "openai-compatible", "base_url": up.base_url, "cooldown": {"failures": 2, "time": cooldown, "max": cooldown},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
 from gateway.server.worker_usage import SUFFIX, serve_usage, usage_of_workers
+from tests.support.listener import serve_streams
 
 TODAY = UsageRow("2026-11-21", "app", "search", "m", "up/mock", "a,b")
 BEFORE = UsageRow("2026-11-20", "app", "", "m", "up/mock")
@@ -34,30 +35,20 @@ async def test_the_usage_of_all_workers_is_summed_once_per_incarnation(tmp_path:
 async def test_a_worker_that_does_not_answer_makes_the_sum_incomplete(tmp_path: Path) -> None:
     controls = [tmp_path / name for name in ("0.sock", "absent.sock", "silent.sock", "wrong.sock")]
 
-    done = asyncio.Event()
-
-    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await done.wait()
-        writer.close()
+    async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
 
     async def wrong(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"{")
-        writer.close()
 
-    servers = [
-        await serve_usage(str(controls[0]), counters_of("one", 3)),
-        await asyncio.start_unix_server(silent, f"{controls[2]}{SUFFIX}"),
-        await asyncio.start_unix_server(wrong, f"{controls[3]}{SUFFIX}"),
-    ]
-    for control in (controls[1], controls[3]):
-        copies, is_complete = await usage_of_workers([controls[0], control], [BEFORE.day], timeout_s=30)
-        assert not is_complete, control
-        assert merge_copies(copies) == {BEFORE: UsageCounts(7)}
-    assert await usage_of_workers([controls[2]], [BEFORE.day], timeout_s=0.1) == ([], False)
-    done.set()
-    await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
-    for server in servers:
-        server.close()
+    server = await serve_usage(str(controls[0]), counters_of("one", 3))
+    async with serve_streams(silent, path=f"{controls[2]}{SUFFIX}"), serve_streams(wrong, path=f"{controls[3]}{SUFFIX}"):
+        for control in (controls[1], controls[3]):
+            copies, is_complete = await usage_of_workers([controls[0], control], [BEFORE.day], timeout_s=30)
+            assert not is_complete, control
+            assert merge_copies(copies) == {BEFORE: UsageCounts(7)}
+        assert await usage_of_workers([controls[2]], [BEFORE.day], timeout_s=0.1) == ([], False)
+    server.close()
 
 
 async def test_an_unreadable_question_gets_no_rows(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ async def test_r08_a_failover_that_loses_acknowledged_writes_loses_no_spend(
         async def copied() -> bool:
             return bool(await follower.execute("HGET", MONTH.key, "t") == b"100")
 
-        for _ in range(500):
+        for _ in range(3000):
             if await copied():
                 break
             await asyncio.sleep(0.02)

@@ -267,11 +267,11 @@ async def test_spend_is_exact_to_the_nano_dollar(limiter: Limiter) -> None:
 
 async def test_a_call_is_admitted_after_its_retry_after(limiter: Limiter) -> None:
     limit = Limit("k", "requests", 3, "s")
-    for _ in range(3):
-        await admitted(limiter, limit)
-    refusal = await refused(limiter, limit)
-    assert refusal.retry_after is not None
-    await asyncio.sleep(refusal.retry_after)
+    found: Reservation | Refusal = await admitted(limiter, limit)
+    while isinstance(found, Reservation):  # a slow machine needs more than three calls for three in a second
+        found = await ask(limiter, limit)
+    assert found.retry_after is not None
+    await asyncio.sleep(found.retry_after)
     await admitted(limiter, limit)
 
 

@@ -71,17 +71,30 @@ def listen(
     return Listener(socket.create_server((host, port), family=family, backlog=BACKLOG), factory, context)
 
 
-class StreamServer:
-    """Runs a handler for each connection of a TCP port of 127.0.0.1."""
+def listen_at(factory: Callable[[], asyncio.Protocol], path: str, *, context: ssl.SSLContext | None = None) -> Listener:
+    """Listen on a unix socket."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    sock.listen(BACKLOG)
+    return Listener(sock, factory, context)
 
-    def __init__(self, handler: Handler, port: int = 0, *, context: ssl.SSLContext | None = None, limit: int = 1 << 16) -> None:
+
+class StreamServer:
+    """Runs a handler for each connection of a TCP port of 127.0.0.1 or of a unix socket."""
+
+    def __init__(
+        self, handler: Handler, port: int = 0, *, path: str | None = None, context: ssl.SSLContext | None = None, limit: int = 1 << 16
+    ) -> None:
         """Listen from now on. `limit` bounds the buffer of a reader, as in `asyncio.start_server`."""
         self._handler = handler
         self._limit = limit
         self._handling: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._failures: list[BaseException] = []
-        self._listener = listen(self._protocol, port=port, context=context)
-        self.port = self._listener.port
+        if path is None:
+            self._listener = listen(self._protocol, port=port, context=context)
+            self.port = self._listener.port
+        else:
+            self._listener = listen_at(self._protocol, path, context=context)
 
     async def close(self) -> None:
         """Stop listening, and end all connections. Raise the first exception of a handler other than the end of a connection."""
@@ -118,9 +131,11 @@ class StreamServer:
 
 
 @asynccontextmanager
-async def serve_streams(handler: Handler, *, context: ssl.SSLContext | None = None, limit: int = 1 << 16) -> AsyncIterator[StreamServer]:
+async def serve_streams(
+    handler: Handler, *, path: str | None = None, context: ssl.SSLContext | None = None, limit: int = 1 << 16
+) -> AsyncIterator[StreamServer]:
     """Serve connections within the block."""
-    server = StreamServer(handler, context=context, limit=limit)
+    server = StreamServer(handler, path=path, context=context, limit=limit)
     try:
         yield server
     finally:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+from tests.support.listener import StreamServer
+
 
 class ReplyDropper:
     """Proxy on a unix socket. While `drop` is set, it discards replies and closes the connection."""
@@ -13,27 +15,19 @@ class ReplyDropper:
     def __init__(self, path: Path, redis: str) -> None:
         self.path = str(path)
         self._redis = redis
-        self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._server: StreamServer | None = None
         self.drop = False
         self.dropped = 0
 
     async def __aenter__(self) -> ReplyDropper:
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        self._server = StreamServer(self._serve, path=self.path)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._server is not None
-        self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
         from_redis, to_redis = await asyncio.open_unix_connection(self._redis)
         commands = asyncio.create_task(_pump(reader, to_redis))
         try:

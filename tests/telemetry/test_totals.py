@@ -81,6 +81,18 @@ async def watch(url: str, seen: list[Samples], done: asyncio.Event) -> None:
         await asyncio.sleep(0.3)
 
 
+async def published(url: str) -> tuple[Samples, Samples]:
+    """Return the samples of the process and of the fleet, once the counts are equal and did not change for longer than reports take."""
+    found, fleet = await scrape(url), await scrape(url + "?scope=fleet")
+    for _ in range(30):
+        before = call_counters(found)
+        await asyncio.sleep(1.5)
+        found, fleet = await scrape(url), await scrape(url + "?scope=fleet")
+        if before == call_counters(found) == call_counters(fleet):
+            break
+    return found, fleet
+
+
 def worker_of(client: FaultClient, workers: list[int]) -> int:
     """Return the worker at the other end of a caller's connection: the one that has its socket open."""
     local, remote = (f":{address[1]:04X}" for address in (client.socket.getsockname(), client.socket.getpeername()))
@@ -130,10 +142,9 @@ async def test_totals_equal_the_upstreams_counts_after_a_worker_was_killed(
         counts = await driving
         figure("10,000 calls over two workers", time.monotonic() - began, "s")
         figure("calls lost with the worker", lost, "")
-        await asyncio.sleep(1.5)
+        found, fleet = await published(url)
         done.set()
         await watching
-        found, fleet = await scrape(url), await scrape(url + "?scope=fleet")
         assert lost > 0
         assert counts.broken == 0
         check(found, up, load, lost)

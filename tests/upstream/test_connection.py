@@ -15,15 +15,6 @@ from tests.upstream.conftest import BRISK, origin_of, request_for
 READ = 64 * 1024
 
 
-async def settled(up: FaultUpstream) -> int:
-    """Return the number of bytes that the upstream sent before it was blocked."""
-    before = -1
-    while up.requests[-1].sent != before:
-        before = up.requests[-1].sent
-        await asyncio.sleep(0.2)
-    return before
-
-
 async def send_much(exchange: Exchange) -> None:
     """Send 64 MiB with a content-length."""
     await exchange.send(JSON + b"content-length: %d\r\n\r\n" % (64 << 20))
@@ -34,7 +25,7 @@ async def send_much(exchange: Exchange) -> None:
 async def test_a_paused_reader_blocks_the_upstream(native: NativeTransport, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", send_much)
     response = await native.send(origin_of(up), request_for(), BRISK)
-    sent = await settled(up)
+    sent = await up.settled()
     assert sent < 32 << 20
     assert response.size <= MAX_UNREAD_BYTES + READ
     seen = 0
@@ -49,7 +40,7 @@ async def test_a_paused_reader_blocks_the_upstream(native: NativeTransport, up: 
 async def test_collecting_a_whole_body_resumes_a_paused_socket(native: NativeTransport, up: FaultUpstream) -> None:
     up.on("/v1/chat/completions", canned(b"y" * (8 << 20)))
     response = await native.send(origin_of(up), request_for(), BRISK)
-    await settled(up)
+    await up.settled()
     assert len(await response.body(16 << 20)) == 8 << 20
     response.close()
 

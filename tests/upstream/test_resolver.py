@@ -100,7 +100,7 @@ async def test_u3_a_lookup_beyond_its_deadline_is_a_dns_error() -> None:
     with pytest.raises(UpstreamError) as caught:
         await call(native, "slow", 80, Deadlines(connect=0.3))
     assert caught.value.kind == "dns"
-    assert 0.27 <= time.monotonic() - before < 5
+    assert 0.27 <= time.monotonic() - before < 15
     release.set()
     await native.aclose()
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import time
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -56,7 +57,7 @@ async def test_u2_a_full_backlog_ends_at_the_connect_deadline(transport: Transpo
         error = await fail_to_send(transport, Origin("http", "127.0.0.1", port), deadlines=Deadlines(connect=0.6))
         took = time.monotonic() - before
     assert error.kind == "connect_timeout"
-    assert 0.54 <= took < 5
+    assert 0.54 <= took < 15
 
 
 @pytest.mark.parametrize("fault", TLS_FAULTS)
@@ -159,10 +160,7 @@ async def test_u13_a_body_shorter_than_promised_is_truncated(transport: Transpor
 async def test_u22_an_endless_event_is_held_back_at_the_upstream(transport: Transport, up: FaultUpstream) -> None:
     response = await transport.send(origin_of(up), request_for("endless-event"), BRISK)
     seen = len(await response.read())
-    await asyncio.sleep(0.3)
-    before = up.requests[0].sent
-    await asyncio.sleep(0.3)
-    assert up.requests[0].sent == before < 32 << 20
+    assert await up.settled() < 32 << 20
     while seen < 1 << 20:
         piece = await response.read()
         assert len(piece) <= 256 * 1024
@@ -173,7 +171,7 @@ async def test_u22_an_endless_event_is_held_back_at_the_upstream(transport: Tran
 
 @pytest.mark.parametrize("behaviour", ["many-headers", "big-header", "endless-interim"])
 async def test_u24_excessive_headers_are_rejected(transport: Transport, up: FaultUpstream, behaviour: str) -> None:
-    error = await fail_to_send(transport, origin_of(up), behaviour, Deadlines(first_byte=1.0))
+    error = await fail_to_send(transport, origin_of(up), behaviour)
     assert error.kind == "protocol"
     await up.wait_for(lambda up: up.ledger.open == 0)
 
@@ -295,7 +293,7 @@ def refuse_and_close(listener: socket.socket, count: int) -> None:
 
 async def test_u39_an_early_error_is_read_although_the_upload_breaks_first(native: NativeTransport, up: FaultUpstream) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         origin = structs.replace(origin_of(up), port=listener.getsockname()[1])
         closing = asyncio.create_task(asyncio.to_thread(refuse_and_close, listener, 40))
         for _ in range(40):
@@ -340,12 +338,14 @@ SURPLUS = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsurplus!!"
     ],
     ids=["answer", "garbage", "blank", "later", "blank-after-nothing", "chunked", "chunked-blank", "close"],
 )
-async def test_u40_surplus_bytes_never_reach_the_next_caller(transport: Transport, up: FaultUpstream, wire: list[bytes]) -> None:
+async def test_u40_surplus_bytes_never_reach_the_next_caller(transport: Transport, up: FaultUpstream, wire: list[Any]) -> None:
     up.once(play(*wire))
     response = await transport.send(origin_of(up), request_for(), BRISK)
     assert await response.body(LIMIT) in (b"{}", b"")
     response.close()
-    await asyncio.sleep(0.1)
+    size = sum(len(step) for step in wire if isinstance(step, bytes))
+    is_native = isinstance(transport, NativeTransport)  # httpx detects surplus bytes when it is about to use the connection again
+    await up.wait_for(lambda up: up.ledger.open == 0 or (not is_native and up.requests[0].sent == size))
     up.on("/v1/chat/completions", canned(b'{"mine":true}'))
     response = await transport.send(origin_of(up), request_for(), BRISK)
     assert await response.body(LIMIT) == b'{"mine":true}'
