@@ -205,7 +205,7 @@ async def test_u27_one_probe_ends_the_cooldown_of_a_recovered_target(serve: Serv
     release = asyncio.Event()
     up.on(CHAT_PATH, held(release))
     calls = [asyncio.create_task(gate.ask(chat(stream=True))) for _ in range(8)]
-    await eventually(lambda: sum(call.done() for call in calls) == 7, 30)
+    await eventually(lambda: sum(call.done() for call in calls) == 7)
     release.set()
     answers = await asyncio.gather(*calls)
     assert [answer.header("x-gateway-target") for answer in answers].count("p0/mock") == 1

@@ -37,12 +37,12 @@ async def test_listed_models_are_callable_and_follow_the_list(up: FaultUpstream,
         missing = await post_chat(client, gateway, "box/c")
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
         up.on("/v1/models", listing("c"))
-        await eventually(lambda: "box/c" in gateway.gateway.generation.router.names(), 30)
+        await eventually(lambda: "box/c" in gateway.gateway.generation.router.names())
         assert (await post_chat(client, gateway, "box/c")).status_code == 200
         assert (await post_chat(client, gateway, "box/org/b")).status_code == 404
         assert gateway.count("lockgate_requests", "box/c") == 1
         up.on("/v1/models", status(500))
-        await eventually(lambda: gateway.gateway.discovery.states() == {("box",): 0.0}, 30)
+        await eventually(lambda: gateway.gateway.discovery.states() == {("box",): 0.0})
         assert (await post_chat(client, gateway, "box/c")).status_code == 200
         plan = (await client.post(gateway.admin_url + "/admin/route", json={"model": "box/c", "n": 1})).json()
         scrape = (await client.get(gateway.admin_url + "/metrics")).text
@@ -69,7 +69,7 @@ async def test_before_the_first_list_is_read_its_names_are_unavailable(up: Fault
         up.on("/v1/models", listing("any"))
         gateway.path.write_text(box(up.base_url))
         assert await gateway.reloader.reload() == "applied"
-        await eventually(lambda: "box/any" in gateway.gateway.generation.router.names(), 30)
+        await eventually(lambda: "box/any" in gateway.gateway.generation.router.names())
         assert (await post_chat(client, gateway, "box/any")).status_code == 200
         gateway.path.write_text(box(up.base_url, "false"))
         assert await gateway.reloader.reload() == "applied"

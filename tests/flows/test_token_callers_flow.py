@@ -277,7 +277,7 @@ async def test_a_stream_outlives_its_token(
     async with trusting(issuer, up) as gateway:
         token = issuer.token()
         call = asyncio.create_task(post_chat(client, gateway, headers=bearer(token), stream=True))
-        await eventually(lambda: len(up.requests) == 1, 30)
+        await eventually(lambda: len(up.requests) == 1)
         callers = gateway.gateway.generation.keys.tokens
         assert callers is not None
         move_clock(monkeypatch, callers, 700)

@@ -38,7 +38,7 @@ keys:
     async with live(yaml(up, killed, rest), environ=ENVIRON) as gateway:
         for _ in range(3):
             assert (await call(client, gateway)).status_code == 200
-        await eventually(lambda: journaled() == 3, 30)
+        await eventually(lambda: journaled() == 3)
         next_folder.mkdir()
         for file in killed.iterdir():
             shutil.copy(file, next_folder)  # as the process would leave it if it were killed now

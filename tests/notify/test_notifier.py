@@ -57,7 +57,7 @@ async def test_nothing_is_read_without_settings(hook: FaultUpstream) -> None:
     await asyncio.sleep(0.02)
     assert budgets.reads == 0
     await notifier.configure(NotifyConfig(Secret(hook.origin)))
-    await eventually(lambda: budgets.reads > 2, 30)
+    await eventually(lambda: budgets.reads > 2)
     await notifier.configure(None)
     reads = budgets.reads
     await asyncio.sleep(0.02)
@@ -108,7 +108,7 @@ async def test_what_is_due_at_the_end_is_sent(hook: FaultUpstream) -> None:
     budgets = Budgets()
     notifier = notifier_of(budgets, 3600)
     await notifier.configure(NotifyConfig(Secret(hook.origin)))
-    await eventually(lambda: budgets.reads == 1, 30)
+    await eventually(lambda: budgets.reads == 1)
     budgets.usages = [LimitUsage(BUDGET, 8 * NANO_PER_USD, 0, 3600.0)]
     await notifier.stop(30.0)
     assert [json.loads(request.body)["budget"]["threshold"] for request in hook.requests] == [0.8]

@@ -98,11 +98,11 @@ class Traffic:
     async def settle(self) -> None:
         """End the leases, and wait until Redis decides and has everything."""
         limiters = self.limiters
-        await eventually(lambda: all(each.decides for each in limiters), 30)
+        await eventually(lambda: all(each.decides for each in limiters))
         for limiter in limiters:
             limiter.amount_leases.end_all()
-        await eventually(lambda: all(each.decides and not each._settlements and not each._usage_replay._pending for each in limiters), 30)
-        await eventually(lambda: all(not each._in_flight for each in limiters), 30)
+        await eventually(lambda: all(each.decides and not each._settlements and not each._usage_replay._pending for each in limiters))
+        await eventually(lambda: all(not each._in_flight for each in limiters))
 
     def fullest(self, window_s: float) -> tuple[int, int]:
         """Return the most calls and the most tokens that were admitted in any window that ends at an admission."""

@@ -68,8 +68,8 @@ async def test_nothing_is_lost_or_counted_twice_if_redis_is_emptied_under_load(
         for times in (1, 2):
             await run_command(redis, "FLUSHALL")
             noticed = partial(all_noticed, traffic.limiters, times)
-            await eventually(noticed, 30)
-            await eventually(lambda: all(each.decides for each in traffic.limiters), 30)
+            await eventually(noticed)
+            await eventually(lambda: all(each.decides for each in traffic.limiters))
             await asyncio.sleep(0.3)
 
     await traffic.run(after(empty))
@@ -99,7 +99,7 @@ async def test_nothing_is_lost_or_counted_twice_if_redis_restarts_under_load(
                 saved.unlink(missing_ok=True)
             await asyncio.sleep(0.2)
             own_redis.start()
-            await eventually(lambda: all(each.decides for each in traffic.limiters), 30)
+            await eventually(lambda: all(each.decides for each in traffic.limiters))
             await asyncio.sleep(0.2)
 
     await traffic.run(after(restart), callers=6)
@@ -125,7 +125,7 @@ async def test_nothing_is_lost_or_counted_twice_if_connections_are_cut(own_redis
                 proxy.reset()
                 await asyncio.sleep(0.05 * draw.random())
                 if draw.random() < 0.5:
-                    await eventually(lambda: all(each.decides for each in limiters), 30)
+                    await eventually(lambda: all(each.decides for each in limiters))
 
         await traffic.run(after(cut), callers=6)
         await traffic.settle()
@@ -148,7 +148,7 @@ async def test_nothing_is_lost_or_counted_twice_if_redis_is_frozen(own_redis: Re
             await eventually(lambda: not any(each.connections.up for each in limiters))
             await asyncio.sleep(0.1)
             own_redis.thaw()
-            await eventually(lambda: all(each.decides for each in limiters), 30)
+            await eventually(lambda: all(each.decides for each in limiters))
             await asyncio.sleep(0.05)
 
     await traffic.run(after(freeze), callers=6)
@@ -191,11 +191,11 @@ async def test_nothing_is_lost_or_counted_twice_under_random_faults(own_redis: R
                 await fault()
                 await asyncio.sleep(0.3 * draw.random())
                 if draw.random() < 0.6:
-                    await eventually(lambda: all(each.decides for each in limiters), 30)
+                    await eventually(lambda: all(each.decides for each in limiters))
 
         await traffic.run(after(all_faults), callers=4)
         await traffic.settle()
-        await eventually(lambda: all(each.decides for each in limiters), 30)
+        await eventually(lambda: all(each.decides for each in limiters))
         await traffic.settle()
         assert traffic.leased > 50
         assert await used(own_redis.address) == traffic.used
@@ -240,7 +240,7 @@ async def test_a_lease_that_redis_has_lost_is_charged_again_and_settled(redis: R
     assert list(limiter.amount_leases._calls) == ["call0", "call1", "call2"]
     limiter.settle(calls[0], Costs(1, 15))
     await run_command(redis, "FLUSHALL")
-    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0, 30)
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0)
     await eventually(lambda: limiter.decides and not limiter._settlements and not limiter._in_flight)
     assert limiter.amount_leases._calls == {}
     requests, tokens = await used(redis)

@@ -46,13 +46,13 @@ async def used(address: RedisAddress, *limits: Limit) -> list[int]:
 
 async def settle_all(*limiters: RedisLimiter) -> None:
     """Wait until Redis decides and has everything."""
-    await eventually(lambda: all(each.decides and not each._settlements and not each._usage_replay._pending for each in limiters), 30)
+    await eventually(lambda: all(each.decides and not each._settlements and not each._usage_replay._pending for each in limiters))
     await asyncio.sleep(0.05)
 
 
 async def lost(*limiters: RedisLimiter) -> None:
     """Wait until each limiter has noticed a loss and Redis decides again."""
-    await eventually(lambda: all(each.connections.errors.get("lost", 0) for each in limiters), 30)
+    await eventually(lambda: all(each.connections.errors.get("lost", 0) for each in limiters))
     await settle_all(*limiters)
 
 
@@ -67,7 +67,7 @@ async def test_an_emptied_redis_gets_the_windows_of_all_processes_back_once(redi
     assert await used(redis) == expected
     for times in (1, 2):
         await run_command(redis, "FLUSHALL")
-        await eventually(lambda times=times: all(each.connections.errors.get("lost", 0) >= times for each in limiters), 30)
+        await eventually(lambda times=times: all(each.connections.errors.get("lost", 0) >= times for each in limiters))
         await settle_all(*limiters)
         assert await used(redis) == expected
         assert await used(redis, TARGET) == [60]
@@ -89,7 +89,7 @@ async def test_calls_in_flight_when_redis_was_emptied_are_charged_once(redis: Re
     await settle_all(limiter)
     assert await used(redis) == [6, 6, 5 * 20 + 7]
     await run_command(redis, "FLUSHALL")
-    await eventually(lambda: limiter.connections.errors["lost"] == 2, 30)
+    await eventually(lambda: limiter.connections.errors["lost"] == 2)
     await settle_all(limiter)
     assert await used(redis) == [6, 6, 5 * 20 + 7]
 
@@ -287,7 +287,7 @@ async def test_a_second_loss_between_the_first_runs_of_a_connection_is_noticed(r
     await settle_all(limiter)
     send_after(limiter, REPLAY_USAGE, "FLUSHALL")
     await run_command(redis, "FLUSHALL")
-    await eventually(lambda: limiter.connections.errors.get("lost", 0) >= 2, 30)
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) >= 2)
     await settle_all(limiter)
     assert await used(redis) == [31, 31, 30 * 7 + 50]
 
@@ -306,7 +306,7 @@ async def test_a_process_waits_for_one_that_notices_a_later_loss(redis: RedisAdd
     # the open call is admitted again by the report, shortly before the end of the wait
     send_after(limiter, ADMIT, "EVAL", note, 2, lost_key("caller"), "lockgate:{caller}:noticed", when=is_report)
     await run_command(redis, "FLUSHALL")
-    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.decides, 30)
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.decides)
     seconds, microseconds = await run_command(redis, "TIME")
     noticed = int(await run_command(redis, "GET", "lockgate:{caller}:noticed"))
     assert int(seconds) * 1_000_000 + int(microseconds) >= noticed + GATHER_S * 1_000_000
@@ -318,12 +318,12 @@ async def test_a_new_connection_does_not_end_the_wait_for_the_other_processes(re
     assert await call(limiter)
     await settle_all(limiter, other)
     await run_command(redis, "FLUSHALL")
-    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.connections.up, 30)
+    await eventually(lambda: limiter.connections.errors.get("lost", 0) > 0 and limiter.connections.up)
     until, connection = limiter._runs.gather_until, limiter.connections._single
     assert connection is not None
     assert connection._connection is not None
     connection._connection.abort()
-    await eventually(lambda: limiter.connections.errors.get("connection", 0) > 0 and limiter.decides, 30)
+    await eventually(lambda: limiter.connections.errors.get("connection", 0) > 0 and limiter.decides)
     assert asyncio.get_running_loop().time() >= until
 
 
@@ -358,7 +358,7 @@ async def test_redis_emptied_under_load_admits_nothing_beyond_the_limit(redis: R
         for _ in range(3):
             await run_command(redis, "FLUSHALL")
             await asyncio.sleep(gap_s)
-        await eventually(lambda: all(each.decides for each in limiters), 30)
+        await eventually(lambda: all(each.decides for each in limiters))
 
     emptying = asyncio.create_task(empty())
 

@@ -60,12 +60,12 @@ async def test_a_list_follows_its_server_and_stays_while_the_server_fails(up: Fa
     await discovery.wait_for_first()
     assert discovery.lists == {"p": ("a", "b")}
     up.on("/v1/models", listing("b", "c"))
-    await eventually(lambda: discovery.lists["p"] == ("b", "c"), 30)
+    await eventually(lambda: discovery.lists["p"] == ("b", "c"))
     up.on("/v1/models", status(503))
-    await eventually(lambda: discovery.states() == {("p",): 0.0}, 30)
+    await eventually(lambda: discovery.states() == {("p",): 0.0})
     assert discovery.lists == {"p": ("b", "c")}
     up.on("/v1/models", listing("c", "b"))
-    await eventually(lambda: discovery.states() == {("p",): 1.0}, 30)
+    await eventually(lambda: discovery.states() == {("p",): 1.0})
     assert discovery.counts() == {("p",): 2.0}
     await discovery.stop()
     assert changes == [("a", "b"), ("b", "c")]
@@ -104,7 +104,7 @@ async def test_a_defect_of_a_plugin_is_reported_and_the_list_is_requested_again(
     up.on("/v1/models", listing("a"))
     discovery = Discovery(reports.append, lambda: None)
     discovery.configure(config(up.port), lambda provider, model: one)
-    await eventually(lambda: discovery.lists == {"p": ("a",)}, 30)
+    await eventually(lambda: discovery.lists == {"p": ("a",)})
     await discovery.stop()
     assert reports == [
         "provider p: the list of models cannot be read: KeyError; there is no earlier list", "provider p lists 1 model",
@@ -129,6 +129,6 @@ async def test_the_number_of_models_is_bounded(up: FaultUpstream) -> None:
     discovery = Discovery(reports.append, lambda: None)
     up.on("/v1/models", listing(*(f"m{number}" for number in range(MAX_MODELS + 5))))
     discovery.configure(config(up.port), lambda provider, model: backend(up.port, model))
-    await eventually(lambda: discovery.counts() == {("p",): float(MAX_MODELS)}, 30)
+    await eventually(lambda: discovery.counts() == {("p",): float(MAX_MODELS)})
     await discovery.stop()
     assert reports[0] == f"provider p lists {MAX_MODELS} models; only the first {MAX_MODELS} are used"

@@ -138,7 +138,7 @@ async def test_records_wait_for_redis_and_those_beyond_the_buffer_are_counted(
     await records.flush()
     assert records.drops == 2
     redis.start()
-    await eventually(lambda: len(reports) == 2, 30)
+    await eventually(lambda: len(reports) == 2)
     await records.stop()
     assert "records of calls wait until this is repaired" in reports[0]
     assert reports[1] == "calls: calls are recorded again"

@@ -157,11 +157,11 @@ async def test_totals_equal_the_upstreams_counts_after_a_worker_was_killed(
 async def kill_one(running: RunningGateway, up: FaultUpstream, load: Load, port: int) -> int:
     """Kill a worker while it streams; return how many of its calls were lost."""
     load.going.clear()
-    await eventually(lambda: load.open == 0, 30)
+    await eventually(lambda: load.open == 0)
     before = len(up.requests)
     clients = [await FaultClient.connect(port) for _ in range(HELD)]
     held = [asyncio.create_task(hold(client)) for client in clients]
-    await eventually(lambda: sum(request.events > 2 for request in up.requests[before:]) == HELD, 30)
+    await eventually(lambda: sum(request.events > 2 for request in up.requests[before:]) == HELD)
     os.kill(worker_of(clients[0], workers_of(running.pid)), signal.SIGKILL)
     load.epoch += 1
     load.going.set()
