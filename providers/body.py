@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from providers.value_hash import value_hash
+from providers.value_hash import ValueHash, value_hash
 
 MAX_PLAIN_BYTES = 16 << 10
 """Maximum size of a list of messages whose texts are decoded at once. Longer lists keep their bytes, which take less memory."""
@@ -53,7 +53,7 @@ class Body:
         self._is_partial = False
         """Whether large values have been dropped."""
         self._plain: list[PlainMessage] | None = _NOT_READ
-        self._hashes: dict[str, tuple[msgspec.Raw, int | bytes]] | None = None
+        self._hashes: dict[str, tuple[msgspec.Raw, ValueHash]] | None = None
         """Values and their hashes, by key."""
         self.headers: dict[str, str] = {}
         """Values that rules moved out of the body, by header name (lower case)."""
@@ -111,9 +111,9 @@ class Body:
             return True
         return bool(self.get(name))
 
-    def key_of(self, names: Iterable[str]) -> tuple[int | bytes | None, ...] | None:
+    def key_of(self, names: Iterable[str]) -> tuple[ValueHash | None, ...] | None:
         """Return a key of the values of these fields, the same for the same bytes. Return None if a value has changed or none is large."""
-        key: list[int | bytes | None] = []
+        key: list[ValueHash | None] = []
         has_large = False
         for name in names:
             raw = self._raw.get(name)
@@ -128,7 +128,7 @@ class Body:
                 key.append(bytes(raw))
         return tuple(key) if has_large else None
 
-    def _hash_of(self, name: str, raw: msgspec.Raw) -> int | bytes:
+    def _hash_of(self, name: str, raw: msgspec.Raw) -> ValueHash:
         if self._hashes is None:
             self._hashes = {}
         known = self._hashes.get(name)

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.tokens.encodings import CountTexts
 from gateway.tokens.pieces import SlowTextError
-from providers.value_hash import value_hash
+from providers.value_hash import ValueHash, value_hash
 
 MAX_CACHED_COUNTS = 20_000
 """Maximum number of cached counts of one tokenizer."""
@@ -28,7 +28,7 @@ class CountCache:
     __slots__ = ("_counts", "_lengths", "_lock")
 
     def __init__(self) -> None:
-        self._counts: dict[str | bytes | int, int] = {}
+        self._counts: dict[str | bytes | ValueHash, int] = {}
         self._lengths: set[int] = set()
         self._lock = threading.Lock()
 
@@ -54,7 +54,7 @@ class CountCache:
             self._keep({keys[index]: counts[index] for index in new}, {len(text) for text in texts if len(text) >= MIN_HASHED_CHARS})
         return counts
 
-    def _keep(self, counts: dict[str | bytes | int, int], lengths: set[int]) -> None:
+    def _keep(self, counts: dict[str | bytes | ValueHash, int], lengths: set[int]) -> None:
         with self._lock:
             self._counts.update(counts)
             if len(self._counts) > MAX_CACHED_COUNTS:  # drop many at once: a search for the oldest passes the gaps of dropped ones

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from providers.rules.rule import Rule, Work
 from providers.rules.schema_dialect import Dialect, NotExpressibleError, Simplifier, is_object_schema
 from providers.rules.schema_unions import merged_schema
-from providers.value_hash import value_hash
+from providers.value_hash import ValueHash, value_hash
 
 CHECKED_ARGUMENTS = "checked arguments"
 """Key of `Options.memo`: the names of the strict functions whose arguments the gateway checks."""
 
 
 MAX_REMEMBERED = 1_000
-_in_dialect: set[tuple[str, int | bytes]] = set()
+_in_dialect: set[tuple[str, ValueHash]] = set()
 """Hashes of tool lists that need no change: agents send the same tools with every call; a check takes milliseconds."""
 
 

@@ -49,11 +49,22 @@ def test_texts_with_the_same_beginning_or_length_differ_with_every_hash_of_pytho
         "print(value_hash.__name__)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ("_digest" if seed == "0" else "hash")
+    assert done.stdout.strip() == ("_digest" if seed == "0" else "_hash")
 
 
 def test_values_of_all_kinds_have_a_key() -> None:
     assert len({value_hash(value) for value in ("\ud800", "é", b"\xff", "a" * 100, "a" * 101)}) == 5
+
+
+@each("seed", ["0", "1"])
+def test_texts_that_python_keeps_in_the_same_bytes_have_different_keys(seed: str) -> None:
+    program = (
+        "from providers.value_hash import value_hash\n"
+        r"texts = ['A' * 80, '\u4141' * 40, b'\xc3\xa9' * 20, '\xc3\xa9' * 20, 'AA\x01\x00' * 20, '\u4141\u0001' * 20, '\U00014141' * 20]"
+        "\n"
+        "assert len({value_hash(text) for text in texts}) == len(texts)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, check=True)
 
 
 def test_many_new_characters_are_slow_and_known_ones_are_not() -> None:
