@@ -218,7 +218,7 @@ class Body:
             if type(value) is not msgspec.Raw or len(value) <= MAX_SMALL_BYTES
         }
         self._values = {name: value for name, value in self._values.items() if name in raw}
-        self._raw, self._source, self._plain = raw, None, None
+        self._raw, self._source, self._plain, self._hashes = raw, None, None, None
         self._has_large, self._is_partial = False, True
 
     def encode(self) -> bytes:

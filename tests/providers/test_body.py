@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -142,3 +143,14 @@ def test_the_key_of_large_values_is_that_of_their_bytes() -> None:
     body.rename("a", "d")
     assert body.key_of(("d",)) == key[:1]
     assert body.key_of(("a",)) is None
+
+
+def test_a_body_without_its_large_values_does_not_keep_its_source() -> None:
+    source = json.dumps({"model": "m", "tools": ["x" * MAX_SMALL_BYTES]}).encode()
+    references = sys.getrefcount(source)
+    body = Body(source)
+    body.key_of(("tools",))
+    copy = body.copy()
+    for each in (body, copy):
+        each.drop_large()
+    assert sys.getrefcount(source) == references
