@@ -197,6 +197,9 @@ def _tool_choice(param: str, value: Any) -> None:
             raise refuse(f"{param}.{kind}", f"'{param}.{kind}' must be an object with a name.", "invalid_type")
     elif type(value) is dict and type(value.get("type")) is not str:
         raise refuse(f"{param}.type", f"'{param}.type' must be a string.", "invalid_type")
+    elif kind == "allowed_tools" and type(allowed := value.get(kind)) is dict:
+        if (tools := allowed.get("tools")) is not None:
+            _items(dict, MAX_TOOLS, "a list of tools")(f"{param}.{kind}.tools", tools)
     else:
         _typed(str, dict, what="a string or an object")(param, value)
 

@@ -36,13 +36,17 @@ TOOL: Schema = {
 """Without a type, a tool with `custom` and no `function` is custom; any other is a function. Further types pass."""
 
 _NAME: Schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+_ALLOWED: Schema = {"properties": {"tools": {"type": ["array", "null"], "items": {"type": "object"}}}}
 TOOL_CHOICE: Schema = {
     "anyOf": [
         {"type": "string"},
         {
             "type": "object",
             **_named("type", {"type": "string"}),
-            "allOf": [_if_type(kind, _named(kind, _NAME)) for kind in ("function", "custom")],
+            "allOf": [
+                *(_if_type(kind, _named(kind, _NAME)) for kind in ("function", "custom")),
+                _if_type("allowed_tools", {"properties": {"allowed_tools": _ALLOWED}}),
+            ],
         },
     ]
 }

@@ -12,7 +12,7 @@ ONLY_FUNCTIONS = "only functions"
 """Key of `Options.memo`: the caller sent `functions` and no `tools`, so an answer may have `function_call`."""
 NO_TOOLS = "there are no tools"
 _listed: set[tuple[object, ...]] = set()
-"""Keys of choices and large lists of tools that have the chosen tools: callers send the same tools with every call."""
+"""Names of choices, and keys of the choices and of large lists that have the chosen tools: callers send the same tools with every call."""
 
 
 class LegacyFunctions(Rule, frozen=True):
@@ -143,18 +143,20 @@ def _check_choice(work: Work, param: str, tools: str) -> None:
     if type(choice) is not dict:
         return
     key = work.body.key_of((param, tools))
-    if key is not None and key in _listed:
+    if key is not None and (param, *key) in _listed:
         return
     allowed = choice.get("allowed_tools")
     chosen = allowed.get("tools") if type(allowed) is dict else [{"function": choice} if param == "function_call" else choice]
+    if type(chosen) is not list:
+        return
     known = {_name(tool if tools == "functions" else tool.get("function") or tool.get("custom")) for tool in work.body.get(tools)}
-    for name in (_name(each.get("function") or each.get("custom")) for each in chosen or () if type(each) is dict):
+    for name in (_name(each.get("function") or each.get("custom")) for each in chosen if type(each) is dict):
         if name is not None and name not in known:
             raise work.refuse(param, f"'{tools}' has no tool {name[:80]!r}")
     if key is not None:
         if len(_listed) >= MAX_UNAFFECTED:
             _listed.clear()
-        _listed.add(key)
+        _listed.add((param, *key))
 
 
 def _name(tool: Any) -> str | None:

@@ -160,6 +160,8 @@ def test_the_model_of_a_body_is_read() -> None:
         ({"functions": [{}]}, "functions[0]"),
         ({"functions": [{"name": "f", "parameters": True}]}, "functions[0].parameters"),
         ({"tool_choice": {"type": "custom"}}, "tool_choice.custom"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": 5}}}, "tool_choice.allowed_tools.tools"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": [5]}}}, "tool_choice.allowed_tools.tools[0]"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": False}}}, "response_format.json_schema.schema"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": []}}}, "response_format.json_schema.schema"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 import providers
 from providers.base import Options, Refusal
+from providers.body import MAX_SMALL_BYTES
 from providers.rules.legacy_functions import LEGACY_CALLS
 from tests.providers.adapting import adapt, adapt_with
 
@@ -118,3 +119,17 @@ def test_each_allowed_tool_and_custom_tool_must_be_sent(choice: dict[str, Any]) 
     assert adapt("openai", {"tools": [TOOL, custom], "tool_choice": known}).sent["tool_choice"] == known
     hosted = {"type": "web_search"}
     assert adapt("openai-compatible", {"tools": [TOOL, hosted], "tool_choice": hosted}).sent["tool_choice"] == hosted
+
+
+@pytest.mark.parametrize("tools", [5, True, "x", {"a": 1}])
+def test_allowed_tools_that_are_no_list_are_left_to_the_provider(tools: Any) -> None:
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools}}
+    assert adapt("openai-compatible", {"tools": [TOOL], "tool_choice": choice}).sent["tool_choice"] == choice
+
+
+def test_an_accepted_choice_of_a_tool_does_not_accept_the_same_choice_of_a_function() -> None:
+    choice = {"type": "function", "function": {"name": "f"}, "name": "x"}
+    listed = [{"type": "function", "function": {**FUNCTION, "description": "d" * MAX_SMALL_BYTES}, "name": "g"}]
+    assert adapt("openai-compatible", {"tools": listed, "tool_choice": choice}).sent["tool_choice"] == choice
+    with pytest.raises(Refusal, match="'x'"):
+        adapt("openai-compatible", {"functions": listed, "function_call": choice})
