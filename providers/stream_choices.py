@@ -45,7 +45,7 @@ class StreamChoice:
 
     def adopt_function_call(self, delta: dict[str, Any]) -> bool:
         """Turn the legacy `function_call` of a delta into a tool call, or remove it if tool calls have begun. Return whether it had one."""
-        has_calls = self.calls.count > 0 and not self._is_adopted
+        has_calls = bool(delta.get("tool_calls")) or (self.calls.count > 0 and not self._is_adopted)
         self._is_adopted = not has_calls
         return adopt_function_call(delta, has_calls=has_calls)
 

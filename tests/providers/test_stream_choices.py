@@ -52,3 +52,21 @@ def test_text_goes_on_after_the_first_delta(delta: Any, goes_on: bool) -> None:
     assert state.goes_on(delta) is goes_on
     state.has_role = True
     assert state.goes_on(delta) is (goes_on or delta == {"role": "assistant", "content": "A"})
+
+
+def test_a_call_in_both_forms_is_sent_once_although_its_pieces_come_in_turn() -> None:
+    state = StreamChoice()
+    function = {"name": "f", "arguments": ""}
+    deltas: list[dict[str, Any]] = [
+        {"tool_calls": [{"index": 0, "id": "c", "function": function}], "function_call": function},
+        *({form: piece} for text in ("[1", "]") for form, piece in (
+            ("tool_calls", [{"index": 0, "function": {"arguments": text}}]), ("function_call", {"arguments": text}),
+        )),
+    ]  # fmt: skip
+    sent = []
+    for delta in deltas:
+        state.adopt_function_call(delta)
+        if "tool_calls" in delta:
+            state.repair_calls(delta)
+            sent += [call["function"]["arguments"] for call in delta["tool_calls"]]
+    assert "".join(sent) == "[1]"
