@@ -215,7 +215,7 @@ class OpenAICompatible(Provider):
         # Passed fields are set aside, so that no rule can change them.
         names = (*target.pass_fields, *(name for field in target.pass_fields for name in _PASSED_TOO.get(field, ())))
         passed = {name: body.pop(name) for name in names if name in body}
-        if "functions" in passed and "tools" not in (*passed, *body):
+        if "functions" in passed and not (passed.get("tools") or body.is_true("tools")):
             options.memo[ONLY_FUNCTIONS] = True
         adjustments = rules.apply(body, self.wire.label, options, target.options)
         for name, value in passed.items():

@@ -66,12 +66,13 @@ async def test_the_log_has_the_repair_without_a_receipt(up: FaultUpstream, clien
 
 @pytest.mark.parametrize("kind", ["openai-compatible", "mistral", "mistral, pass: [functions]"])
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("more", [{}, {"tools": []}], ids=["functions", "no tools"])
 async def test_a_caller_of_functions_keeps_the_function_call(
-    up: FaultUpstream, client: httpx.AsyncClient, kind: str, stream: bool
+    up: FaultUpstream, client: httpx.AsyncClient, kind: str, stream: bool, more: dict[str, Any]
 ) -> None:
     up.on("/v1/chat/completions", legacy)
     async with serving(up, kind=kind) as gateway:
-        body = chat(stream=stream, functions=[FUNCTION])
+        body = chat(stream=stream, functions=[FUNCTION], **more)
         answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers=RECEIPT)
     assert '"tool_calls"' not in answer.text
     parts = [json.loads(event) for event in events(answer.text)[:-1]] if stream else [answer.json()]
