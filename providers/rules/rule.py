@@ -135,7 +135,7 @@ class Rule(msgspec.Struct, frozen=True):
     repeats: ClassVar[bool] = False
     """Whether the rule depends only on the values of its parameters, which callers send again and again, such as the tools of an agent.
 
-    If it has had no effect on large values, it is not applied to the same values again.
+    If it has had no effect on large values, it is not applied to the same values again. A subclass must state this anew.
     """
 
     @property
@@ -196,8 +196,8 @@ class ForModels(msgspec.Struct, frozen=True):
 
 
 _PASSES: tuple[int, ...] = ()
-MAX_UNAFFECTED = 4_096
-"""Maximum number of values on which rules have no effect that are remembered for each model. An entry takes some 200 bytes."""
+MAX_UNAFFECTED = 512
+"""Maximum number of values on which rules have no effect that are remembered for each model. A list of tools takes 600 bytes."""
 MAX_PLANS, MAX_PLANNED_CHARS = 500, 500
 """Maximum number of parameter sets whose rules are cached for each model, and maximum length of the names of a set."""
 
@@ -227,6 +227,7 @@ class CompiledRules:
         self._table = table
         self._plans: dict[tuple[str | bool, ...], tuple[tuple[str, ...], tuple[Rule, ...]]] = {}
         """The results of `_plan` by the names of the parameters and whether the answer is a stream."""
+        self._repeating = frozenset(id(rule) for rule in self.rules if vars(type(rule)).get("repeats", False))
         self._unaffected: set[tuple[object, ...]] = set()
         """The rules with `repeats` and the keys of values on which they have no effect."""
         self._always = tuple(always)
@@ -247,7 +248,7 @@ class CompiledRules:
         for name in unknown:
             drop_unlisted(work, name)
         for rule in due:
-            if rule.repeats and (key := body.key_of(rule.params)) is not None:
+            if id(rule) in self._repeating and (key := body.key_of(rule.params)) is not None:
                 self._apply_once(rule, work, key)
             else:
                 rule.apply(work)

@@ -112,6 +112,17 @@ def test_a_rule_is_not_applied_again_to_large_values_on_which_it_had_no_effect(e
     assert len(applied) == (3 if effect == "none" else 4)
 
 
+def test_a_subclass_of_a_rule_is_applied_every_time() -> None:
+    class Derived(Recorded, frozen=True):
+        """May depend on more than its superclass."""
+
+    rules = CompiledRules([Derived("tools")], unknown="pass")
+    applied.clear()
+    for _ in range(2):
+        rules.apply(Body(json.dumps({"tools": ["none", PADDING]}).encode()), "p", Options(memo={}), {})
+    assert len(applied) == 2
+
+
 def test_the_values_that_a_rule_knows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule, "MAX_UNAFFECTED", 3)
     rules = CompiledRules([Recorded("tools")], unknown="pass")
