@@ -135,7 +135,7 @@ class Rule(msgspec.Struct, frozen=True):
     repeats: ClassVar[bool] = False
     """Whether the rule depends only on the values of its parameters, which callers send again and again, such as the tools of an agent.
 
-    If it has had no effect on large values, it is not applied to the same values again. A subclass must state this anew.
+    If it has had no effect on large values, it is not applied to the same values again. A subclass must state this itself.
     """
 
     @property
