@@ -31,8 +31,8 @@ def cache_in(address: RedisAddress) -> AnswerCache:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let commands take longer than usual, because the machine of a test may be busy."""
-    for name in ("answers.LOOKUP_TIMEOUT_S", "answers.SAVE_TIMEOUT_S", "leases.COMMAND_TIMEOUT_S"):
+    """Let commands and renewals of leases take longer than usual, because the machine of a test may be busy."""
+    for name in ("answers.LOOKUP_TIMEOUT_S", "answers.SAVE_TIMEOUT_S", "leases.COMMAND_TIMEOUT_S", "leases.LEASE_S"):
         monkeypatch.setattr(f"gateway.cache.{name}", 20.0)
 
 

@@ -163,12 +163,13 @@ async def test_every_call_is_answered_or_left_and_accounted_for_once(
     up.on(CHAT_PATH, Upstream(SEED).answer)
     async with live(configuration(up, f"store: {own_redis.url}\nstore_deadline: 10s" if store == "redis" else "")) as gateway:
         callers = Callers(gateway, SEED)
-        running = [asyncio.create_task(callers.run(number, CALLS)) for number in range(CALLERS)]
-        for _ in range(3):
-            await asyncio.sleep(0.2)
-            gateway.path.write_text(gateway.path.read_text() + "# a change\n")
-            await gateway.reloader.reload()
-        await asyncio.gather(*running)
+        async with asyncio.TaskGroup() as running:
+            for number in range(CALLERS):
+                running.create_task(callers.run(number, CALLS))
+            for _ in range(3):
+                await asyncio.sleep(0.2)
+                gateway.path.write_text(gateway.path.read_text() + "# a change\n")
+                await gateway.reloader.reload()
         await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
         await eventually(lambda: len(gateway.lines()) == gateway.count("lockgate_requests"))
         limiter = limiter_of(gateway)
@@ -176,7 +177,6 @@ async def test_every_call_is_answered_or_left_and_accounted_for_once(
         check_records(gateway, callers)
         check_nothing_in_use(gateway)
         assert len(entered) > callers.sent / 2
-        running.clear()
         entered.clear()
         gc.collect()
         assert in_lane() == []

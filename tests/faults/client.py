@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-READ_TIMEOUT_S = 20.0
+READ_TIMEOUT_S = 60.0
 """Time without received bytes after which a read fails the test."""
 CHAT_PATH = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "say something"}]

@@ -156,6 +156,10 @@ async def live(
             assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
             await asyncio.gather(*map(_stop, servers, listeners, (CALLERS_GRACE_S, ADMIN_GRACE_S)))
             await gateway.stop()
+            for server in servers:
+                for connection in list(server.server_state.connections):
+                    if connection.transport is not None and connection.transport.get_write_buffer_size():
+                        connection.transport.abort()  # its caller reads nothing: uvloop's loop would wait for it when it closes
             os.close(descriptor)
             for listener in listeners:
                 listener.close()
