@@ -306,7 +306,8 @@ async def test_targets_that_cannot_continue_a_text_are_skipped(serve: Serve, up:
 
 @pytest.mark.parametrize("behaviour", ["500", "silent-after-head", "error-first-event", "fin-after-head"])
 async def test_a_failed_continuation_returns_the_first_error(serve: Serve, up: FaultUpstream, other: FaultUpstream, behaviour: str) -> None:
-    gate = await serve((up, "mock"), (other, behaviour), every={"type": "vllm", "idle_timeout": "300ms"}, model=CONTINUED)
+    idle = {"idle_timeout": "2s"} if behaviour == "silent-after-head" else {}  # longer than a pause of the first target
+    gate = await serve((up, "mock"), (other, behaviour), every={"type": "vllm", **idle}, model=CONTINUED)
     up.once(vllm(4))
     answer = await gate.ask(chat(stream=True))
     assert (answer.failure["code"], answer.text) == ("upstream_truncated", "".join(PIECES[:4]))
