@@ -54,6 +54,8 @@ class Listener:
             except OSError:
                 return
             sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:  # as a server of an event loop does: each piece is sent at once
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._connect(sock))
             self._connecting[task] = sock
             task.add_done_callback(self._connecting.pop)
