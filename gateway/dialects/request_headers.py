@@ -22,7 +22,7 @@ _VENDORS = tuple(prefix.encode() for prefix in VENDOR_PREFIXES)
 _PREFIXES = (*MARKS, *_VENDORS)
 _STARTS = frozenset(prefix[:5] for prefix in _PREFIXES)
 """The first characters of names that may have a prefix: one lookup tells that an ordinary header has none."""
-_IGNORED = frozenset(name.encode() for name in WITHOUT_EFFECT)
+_IGNORED = tuple(name.encode() for name in WITHOUT_EFFECT)
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
 
 
@@ -73,13 +73,18 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) ->
     names = known.names
     found = [header for header in headers if header[0] in names or header[0][:5] in _STARTS]
     if found:
-        found = [header for header in found if header[0] in names or (header[0].startswith(_PREFIXES) and header[0] not in _IGNORED)]
+        found = [header for header in found if header[0] in names or _may_have_effect(header[0])]
     return _sort(found, known) if found else None
 
 
 def gateway_tags(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> tuple[str, ...]:
     """Return the tags in the headers of a passed call. Raise BadRequest for an undeclared tag or too many tags."""
     return read_tags(b",".join(value for name, value in headers if name == TAGS), known.tags)
+
+
+def _may_have_effect(name: bytes) -> bool:
+    """Return whether a name has the prefix of the gateway or of a vendor, and its header may have an effect."""
+    return name.startswith(_PREFIXES) and not name.startswith(_IGNORED)
 
 
 def _sort(found: list[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders:

@@ -62,10 +62,8 @@ VENDOR_PREFIXES: tuple[str, ...] = (
 The prefixes of clouds (`x-amz-`, `x-goog-`, `x-ms-`) are absent, because their clients and proxies add such headers to every request.
 """
 
-WITHOUT_EFFECT: frozenset[str] = frozenset({
-    "anthropic-dangerous-direct-browser-access", "x-openai-memgen-request", "x-openai-subagent",
-})  # fmt: skip
-"""Headers with such a prefix that clients add by themselves, and that change no answer. The first one is for browsers
+WITHOUT_EFFECT: tuple[str, ...] = ("anthropic-dangerous-direct-browser-access", "x-openai-memgen-request", "x-openai-sub")
+"""Beginnings of headers that clients add by themselves, and that change no answer. The first one is for browsers
 (kiss-translator#292), and the others name the part of Codex that calls. Nothing is lost where a provider does not get them."""
 
 MERGED: frozenset[str] = frozenset({"anthropic-beta", "x-anthropic-beta", "openai-beta", "x-openrouter-categories"})

@@ -82,7 +82,7 @@ def test_an_unknown_header_with_the_prefix_of_a_vendor_is_found() -> None:
 
 
 @each("name", [
-    b"opener", b"anthrax", b"x-groups", b"anthropic-dangerous-direct-browser-access", b"x-openai-subagent", b"x-goog-api-client",
+    b"opener", b"anthrax", b"x-groups", b"anthropic-dangerous-direct-browser-access", b"x-openai-memgen-request", b"x-goog-api-client",
 ])  # fmt: skip
 def test_a_header_that_only_begins_alike_or_has_no_effect_is_not_found(name: bytes) -> None:
     assert read_headers([*ORDINARY, (name, b"1")], KNOWN) is None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
-import warnings
 from collections.abc import Callable
 
 import pytest
 import uvloop
 
 from tests.flows.live import Live, live
+from tests.support.unclosed import warnings_of
 
 YAML = "providers: { up: { type: openai-compatible, base_url: 'http://127.0.0.1:9/v1' } }\nmodels: { m: up/mock }\n"
 GET = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -42,12 +41,7 @@ def test_a_gateway_that_stops_closes_connections_of_every_age(loop: Callable[[],
         await connecting
 
     clients: list[socket.socket] = []
-    gc.collect()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        with asyncio.Runner(loop_factory=loop) as runner:
-            runner.run(serve_while_callers_connect())
-        gc.collect()
+    found = warnings_of(serve_while_callers_connect, loop)
     for client in clients:
         client.close()
-    assert [str(warning.message) for warning in caught] == []
+    assert found == []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +12,7 @@ import uvloop
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
 from tests.support.listener import serve_streams
+from tests.support.unclosed import warnings_of
 from tests.support.websocket_peer import Peer, socket_server
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
@@ -39,15 +38,10 @@ def test_a_server_closes_connections_of_every_age(loop: Loop, turns: int, secure
                 await asyncio.sleep(0)
 
     clients: list[socket.socket] = []
-    gc.collect()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        with asyncio.Runner(loop_factory=loop) as runner:
-            runner.run(serve_for_some_turns())
-        gc.collect()
+    found = warnings_of(serve_for_some_turns, loop)
     for client in clients:
         client.close()
-    assert [str(warning.message) for warning in caught] == []
+    assert found == []
 
 
 @LOOPS
